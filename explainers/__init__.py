@@ -1,0 +1,1 @@
+"""Lightbox as a library: load a model, read an image, explain a decision."""

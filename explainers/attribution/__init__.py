@@ -1,0 +1,1 @@
+"""Attribution methods, one to a file; ``method.py`` says what a method is."""

@@ -1,0 +1,36 @@
+"""Everything that can go wrong in Lightbox, as one tree of errors.
+
+Each message is one or two sentences for the person at the screen: what was found, what was expected, what to do next.
+"""
+
+
+class LightboxError(Exception):
+    """The root of every error that a page shows as a sentence."""
+
+
+class ImageError(LightboxError):
+    """An image, archive or folder of images that cannot be read."""
+
+
+class ModelError(LightboxError):
+    """A model that cannot be loaded, exported or run."""
+
+
+class UnsafeFileError(ModelError):
+    """A model file that could run code when opened, refused unopened."""
+
+
+class UnsupportedOperatorError(ModelError):
+    """An operator of the graph for which there is no rule."""
+
+
+class SelectionError(LightboxError):
+    """A target, layer, method or parameter that does not fit the model."""
+
+
+class ComputationError(LightboxError):
+    """A computation that ended without a usable result, such as a model output that is not finite."""
+
+
+class CancelledError(LightboxError):
+    """A computation that was stopped on request."""

@@ -1,0 +1,158 @@
+"""The one graph: an immutable program of ATen calls, and how to run all of it or a part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, fx
+
+from explainers.errors import SelectionError
+from explainers.results import Layer, ModelInfo, Passes, Target
+
+#: Where the passes of the computation at hand are counted.
+passes: ContextVar[Passes] = ContextVar("passes")
+
+Operators = Mapping[Any, Callable[..., Any]]
+Plan = tuple[tuple[fx.Node, tuple[fx.Node, ...]], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model as an immutable graph of ATen calls, with what is known about it in ``info``.
+
+    ``program`` takes one input ``[batch, channel, height, width]`` with any batch size. It is never mutated, so
+    sessions and threads share it without locks. Two models with the same ``info.digest`` give the same results.
+    """
+
+    info: ModelInfo
+    program: fx.GraphModule
+    _plans: dict[tuple[frozenset[str], frozenset[str]], Plan] = field(default_factory=dict, repr=False)
+
+    def __call__(self, inputs: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch *output"]:
+        """Run the whole program, without gradients."""
+        with torch.no_grad():
+            return self.run(inputs)[0]
+
+    def run(
+        self,
+        inputs: Float[Tensor, "batch channel height width"] | None = None,
+        *,
+        keep: Collection[str] = (),
+        given: Mapping[str, Tensor] | None = None,
+        operators: Operators | None = None,
+    ) -> tuple[Float[Tensor, "batch *output"], dict[str, Tensor]]:
+        """Run the program forward; returns its output and the values of the nodes named in ``keep``.
+
+        ``given`` holds values of nodes by name: what only they need is not computed again, so a run may start in any
+        layer (leave ``inputs`` out then). ``operators`` replaces ATen operators by other functions for this run.
+        Counts as one forward pass. Gradients flow where the caller has them enabled.
+        """
+        given = given or {}
+        operators = operators or {}
+        values: dict[fx.Node, Any] = {}
+        kept: dict[str, Tensor] = {}
+        for node, spent in self.plan(frozenset(given), frozenset(keep)):
+            if node.name in given:
+                values[node] = given[node.name]
+            elif node.op == "placeholder":
+                values[node] = inputs
+            elif node.op == "get_attr":
+                values[node] = constant(self.program, node)
+            else:
+                call: Callable[..., Any] = operators.get(node.target, node.target)  # type: ignore[assignment, arg-type]
+                arguments = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+                values[node] = call(*arguments[0], **arguments[1])
+            if node.name in keep:
+                kept[node.name] = values[node]
+            for old in spent:
+                del values[old]
+        output: Tensor = values[self.output_node]
+        if (counts := passes.get(None)) is not None:
+            counts.forward += 1
+            counts.images += len(output)
+        return output, kept
+
+    def plan(self, given: frozenset[str], keep: frozenset[str]) -> Plan:
+        """List the nodes that a run from ``given`` needs, in order, each with the values that are spent after it."""
+        if (given, keep) not in self._plans:
+            nodes = {node.name: node for node in self.program.graph.nodes}
+            needed: set[fx.Node] = set()
+            stack = [self.output_node, *(nodes[name] for name in keep)]
+            while stack:
+                node = stack.pop()
+                if node not in needed:
+                    needed.add(node)
+                    stack += [] if node.name in given else node.all_input_nodes
+            ordered = [node for node in self.program.graph.nodes if node in needed]
+            last_use = {used: node for node in ordered if node.name not in given for used in node.all_input_nodes}
+            spent: dict[fx.Node, list[fx.Node]] = {}
+            for used, node in last_use.items():
+                spent.setdefault(node, []).append(used)
+            self._plans[given, keep] = tuple((node, tuple(spent.get(node, ()))) for node in ordered)
+        return self._plans[given, keep]
+
+    @property
+    def input_node(self) -> fx.Node:
+        """The graph's single placeholder."""
+        return self.program.graph.find_nodes(op="placeholder")[0]
+
+    @property
+    def output_node(self) -> fx.Node:
+        """The node whose value is the model's output."""
+        return self.program.graph.output_node().all_input_nodes[0]
+
+
+def constant(program: fx.GraphModule, node: fx.Node) -> Tensor:
+    """Read the weight or buffer behind a ``get_attr`` node."""
+    found: Any = reduce(getattr, str(node.target).split("."), program)
+    assert isinstance(found, Tensor)
+    return found
+
+
+def score(outputs: Float[Tensor, "repeat_batch class"], targets: Sequence[Target]) -> Float[Tensor, " repeat_batch"]:
+    """Pick the explained output of each image: a class's logit, or its lead over another class.
+
+    ``outputs`` may hold the batch several times over, repeats outermost; raises SelectionError for an unknown class.
+    """
+    classes = outputs.shape[1]
+    for target in targets:
+        for index in (target.index, target.versus or 0):
+            if not 0 <= index < classes:
+                raise SelectionError(f"Class {index} was asked for, but the model has classes 0 to {classes - 1}.")
+    repeats = len(outputs) // len(targets)
+    rows = torch.arange(len(outputs), device=outputs.device)
+    chosen = outputs[rows, torch.tensor([target.index for target in targets] * repeats)]
+    contrast = [target.versus for target in targets]
+    if all(versus is None for versus in contrast):
+        return chosen
+    others = torch.tensor([0 if versus is None else versus for versus in contrast] * repeats)
+    asked = torch.tensor([versus is not None for versus in contrast] * repeats)
+    return chosen - torch.where(asked, outputs[rows, others], 0.0)
+
+
+def gradient(
+    outputs: Float[Tensor, " repeat_batch"], inputs: Float[Tensor, "repeat_batch *shape"]
+) -> Float[Tensor, "repeat_batch *shape"]:
+    """Differentiate each image's score by its own input; counts as one backward pass."""
+    if (counts := passes.get(None)) is not None:
+        counts.backward += 1
+    found: Tensor = torch.autograd.grad(outputs.sum(), inputs)[0]
+    return found
+
+
+def spatial_map(values: Float[Tensor, "batch *shape"], layer: Layer) -> Float[Tensor, "batch channel rows columns"]:
+    """Lay out a layer's output as channels over a grid, whatever its layout; tokens that are no place are left out."""
+    rows, columns = layer.grid
+    if layer.layout == "channels first":
+        return values
+    if layer.layout == "channels last":
+        return values.permute(0, 3, 1, 2)
+    if layer.layout == "tokens":
+        return values[:, -rows * columns :].transpose(1, 2).reshape(len(values), -1, rows, columns)
+    raise SelectionError(f"The layer {layer.name} has no spatial map. Choose a layer before the pooling.")

@@ -1,0 +1,57 @@
+"""From the pixels of a picture to the numbers that a model expects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from PIL import Image
+
+INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes a model's input: resize, centre crop, scale to 0..1, subtract mean, divide by std.
+
+    ``size`` is the input's (height, width) in pixels. ``resize`` is the length in pixels that the picture's shorter
+    side gets before the centre crop; 0 squeezes the whole picture into ``size`` without a crop. ``mean`` and ``std``
+    have one number per input channel, one for greyscale or three for RGB.
+    """
+
+    size: tuple[int, int] = (224, 224)
+    resize: int = 256
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    interpolation: str = "bicubic"
+
+    @property
+    def channels(self) -> int:
+        """The number of input channels."""
+        return len(self.mean)
+
+    def crop(self, pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "height width 3"]:
+        """Cut out what the model sees, still in colours for display."""
+        height, width = self.size
+        image = Image.fromarray(pixels)
+        resample = INTERPOLATIONS[self.interpolation]
+        if not self.resize:
+            return np.asarray(image.resize((width, height), resample))
+        scale = max(self.resize / min(image.size), width / image.width, height / image.height)
+        image = image.resize((round(image.width * scale), round(image.height * scale)), resample)
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        return np.asarray(image.crop((left, top, left + width, top + height)))
+
+    def normalise(self, cropped: UInt8[np.ndarray, "height width 3"]) -> Float32[np.ndarray, "channel height width"]:
+        """Scale a crop to 0..1, average the colours if the model is greyscale, subtract the mean, divide by std."""
+        values = cropped.astype(np.float32) / 255
+        if self.channels == 1:
+            values = values.mean(axis=-1, keepdims=True)
+        normal = (values - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        return np.ascontiguousarray(normal.transpose(2, 0, 1))

@@ -1,0 +1,1 @@
+"""Relevance by propagation rules over one recorded forward pass."""

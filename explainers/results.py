@@ -1,0 +1,127 @@
+"""What a computation returns: read-only NumPy results that say how they came to be. Free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from explainers.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of a model under the name that the model's author gave it.
+
+    ``shape`` is its output for one image, without the batch dimension. ``layout`` says where space is in it:
+    "channels first" (C, H, W), "channels last" (H, W, C), "tokens" (N, C; the last ``grid`` tokens are the image, row
+    by row) or "none". ``grid`` is (rows, columns) of the spatial map, (1, 1) without space.
+    """
+
+    name: str
+    node: str
+    kind: str
+    shape: tuple[int, ...]
+    layout: str
+    grid: tuple[int, int]
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the layer's output is a map with more than one position."""
+        return self.layout != "none"
+
+    @property
+    def channels(self) -> int:
+        """The number of channels (concepts) of the layer's output."""
+        return self.shape[0] if self.layout in ("channels first", "none") else self.shape[-1]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Everything about a model but the graph itself.
+
+    ``digest`` names the model with all that changes its results (graph and weights); ``weights_digest`` names the
+    content of its weights as the author's file held them, whatever the file's format.
+    """
+
+    name: str
+    source: str
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    layers: tuple[Layer, ...]
+    output_shape: tuple[int, ...]
+    parameters: int
+    digest: str
+    weights_digest: str
+    notes: tuple[str, ...] = ()
+
+    def layer(self, name: str) -> Layer:
+        """Find a layer by its name; raises SelectionError with the nearest names."""
+        import difflib
+
+        from explainers.errors import SelectionError
+
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        near = difflib.get_close_matches(name, [layer.name for layer in self.layers], n=3)
+        raise SelectionError(
+            f"The model {self.name} has no layer '{name}'." + (f" Did you mean {' or '.join(near)}?" if near else "")
+        )
+
+
+@dataclass(frozen=True)
+class Target:
+    """The output explained: the logit of class ``index``, or with ``versus`` its lead over another class."""
+
+    index: int
+    versus: int | None = None
+
+
+@dataclass
+class Passes:
+    """Counts of passes: ``forward`` and ``backward`` calls of the network, and the ``images`` that went forward."""
+
+    forward: int = 0
+    backward: int = 0
+    images: int = 0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A model's outputs for one image: ``logits`` and, for a classifier, ``probabilities`` (softmax)."""
+
+    logits: Float32[np.ndarray, " class"]
+    probabilities: Float32[np.ndarray, " class"]
+
+    def top(self, count: int = 5) -> list[int]:
+        """The class indices with the largest outputs, best first."""
+        return [int(index) for index in np.argsort(-self.logits, kind="stable")[:count]]
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Scores of every input pixel for one output of one image.
+
+    ``values`` is summed over colours, in the units of the output (logit) for methods that conserve it. ``output`` is
+    the explained output, ``expected`` the sum that completeness or conservation demands (None if the method promises
+    none). ``provenance`` holds plain JSON values: model, input, method, parameters, target, versions, passes, seconds.
+    """
+
+    values: Float32[np.ndarray, "height width"]
+    output: float
+    expected: float | None
+    signed: bool
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def total(self) -> float:
+        """The sum of all attributions."""
+        return float(self.values.sum(dtype=np.float64))
+
+    @property
+    def gap(self) -> float | None:
+        """How far the sum is from what completeness demands, in the units of the output."""
+        return None if self.expected is None else self.total - self.expected
