@@ -47,7 +47,7 @@ class Gradient(Method):
 
 @dataclass(frozen=True)
 class GradientTimesInput(Method):
-    """The gradient times the input (Shrikumar et al. 2017, arXiv:1605.01713), complete on linear models without bias."""
+    """The gradient times the input (Shrikumar et al. 2017, arXiv:1605.01713), complete on bias-free linear models."""
 
     name = "gradient-times-input"
     title = "Gradient × input"

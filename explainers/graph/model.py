@@ -65,7 +65,7 @@ class Model:
             elif node.op == "get_attr":
                 values[node] = constant(self.program, node)
             else:
-                call: Callable[..., Any] = operators.get(node.target, node.target)  # type: ignore[assignment, arg-type]
+                call: Callable[..., Any] = operators.get(node.target, node.target)  # type: ignore[assignment]
                 arguments = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
                 values[node] = call(*arguments[0], **arguments[1])
             if node.name in keep:
@@ -100,7 +100,8 @@ class Model:
     @property
     def input_node(self) -> fx.Node:
         """The graph's single placeholder."""
-        return self.program.graph.find_nodes(op="placeholder")[0]
+        node: fx.Node = self.program.graph.find_nodes(op="placeholder")[0]
+        return node
 
     @property
     def output_node(self) -> fx.Node:
