@@ -65,9 +65,9 @@ class Model:
             elif node.op == "get_attr":
                 values[node] = constant(self.program, node)
             else:
-                call: Callable[..., Any] = operators.get(node.target, node.target)  # type: ignore[assignment]
-                arguments = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-                values[node] = call(*arguments[0], **arguments[1])
+                target: Any = node.target
+                arguments, keywords = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+                values[node] = operators.get(target, target)(*arguments, **keywords)
             if node.name in keep:
                 kept[node.name] = values[node]
             for old in spent:
