@@ -1,8 +1,11 @@
-"""Work that runs beside the page: progress to look at, a cancel that is heard, and two worker threads for all."""
+"""Work that runs beside the page: progress to look at, a cancel that is heard, a few worker threads for all."""
 
 from __future__ import annotations
 
+import itertools
+import queue
 import threading
+from collections.abc import Callable
 
 from explainers.errors import CancelledError
 
@@ -29,3 +32,21 @@ class Progress:
     def fraction(self) -> float:
         """How much is done, from 0 to 1."""
         return self.done / self.total if self.total else 0.0
+
+
+class Workers:
+    """Threads that take tasks by urgency: 0 for what a person waits for, 1 for what may be asked for next."""
+
+    def __init__(self, count: int = 2) -> None:
+        self._tasks: queue.PriorityQueue[tuple[int, int, Callable[[], None]]] = queue.PriorityQueue()
+        self._order = itertools.count()
+        for number in range(count):
+            threading.Thread(target=self._work, name=f"worker-{number}", daemon=True).start()
+
+    def add(self, task: Callable[[], None], urgency: int = 0) -> None:
+        """Queue a task; it must keep its own errors."""
+        self._tasks.put((urgency, next(self._order), task))
+
+    def _work(self) -> None:
+        while True:
+            self._tasks.get()[2]()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import json
+import zipfile
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 from explainers.preprocessing import Preprocessing
 
@@ -43,7 +47,8 @@ class ModelInfo:
     """Everything about a model but the graph itself.
 
     ``digest`` names the model with all that changes its results (graph and weights); ``weights_digest`` names the
-    content of its weights as the author's file held them, whatever the file's format.
+    content of its weights as the author's file held them, whatever the file's format. ``private`` marks what a person
+    uploaded: its results stay in memory. ``operators`` are the graph's operators, such as "aten.relu.default".
     """
 
     name: str
@@ -56,6 +61,8 @@ class ModelInfo:
     digest: str
     weights_digest: str
     notes: tuple[str, ...] = ()
+    private: bool = False
+    operators: tuple[str, ...] = ()
 
     def layer(self, name: str) -> Layer:
         """Find a layer by its name; raises SelectionError with the nearest names."""
@@ -89,8 +96,30 @@ class Passes:
     images: int = 0
 
 
+#: Where the passes of the computation at hand are counted.
+passes: ContextVar[Passes] = ContextVar("passes")
+
+
+class Result:
+    """A result that the cache can hold: a frozen dataclass of NumPy arrays (made read-only) and plain JSON values."""
+
+    def __post_init__(self) -> None:
+        for array in self.arrays.values():
+            array.setflags(write=False)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The fields that are arrays."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory, with an allowance for the plain values."""
+        return 1024 + sum(array.nbytes for array in self.arrays.values())
+
+
 @dataclass(frozen=True)
-class Prediction:
+class Prediction(Result):
     """A model's outputs for one image: ``logits`` and, for a classifier, ``probabilities`` (softmax)."""
 
     logits: Float32[np.ndarray, " class"]
@@ -102,7 +131,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Attribution:
+class Attribution(Result):
     """Scores of every input pixel for one output of one image.
 
     ``values`` is summed over colours, in the units of the output (logit) for methods that conserve it. ``output`` is
@@ -125,3 +154,34 @@ class Attribution:
     def gap(self) -> float | None:
         """How far the sum is from what completeness demands, in the units of the output."""
         return None if self.expected is None else self.total - self.expected
+
+
+def pack(picture: UInt8[np.ndarray, "height width 3"], attribution: Attribution) -> bytes:
+    """Write scores, picture and provenance as the bytes of an ``.npz`` file without pickles."""
+    file = io.BytesIO()
+    provenance = {**attribution.provenance, "output": attribution.output, "expected": attribution.expected}
+    arrays: dict[str, Any] = {"values": attribution.values, "picture": picture, "provenance": json.dumps(provenance)}
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def store(result: Result) -> bytes:
+    """Write a result as the bytes of an ``.npz`` file without pickles."""
+    plain = {name: value for name, value in vars(result).items() if name not in result.arrays}
+    file = io.BytesIO()
+    arrays: dict[str, Any] = {**result.arrays, "plain": json.dumps([type(result).__name__, plain])}
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def restore(data: bytes) -> Result:
+    """Read a result back from the bytes that ``store`` made; raises ValueError if they are damaged."""
+    kinds = {kind.__name__: kind for kind in Result.__subclasses__()}
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            kind, plain = json.loads(str(file["plain"]))
+            arrays = {name: file[name] for name in file.files if name != "plain"}
+        result: Result = kinds[kind](**plain, **arrays)
+    except (KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError("These bytes do not hold a result of this version.") from error
+    return result

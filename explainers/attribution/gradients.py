@@ -1,26 +1,60 @@
-"""Gradient and gradient x input: one forward and one backward pass."""
+"""Gradient and gradient x input, and the weighted sum of gradients on which other methods build."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from explainers.attribution.method import Method, Scores
-from explainers.graph.model import Model, gradient, score
+from explainers.attribution.method import Index, Method, Scores, sweep
+from explainers.graph.model import Model, Operators, gradient, score
 from explainers.jobs import Progress
 from explainers.results import Target
 
+#: Makes the inputs at which to differentiate from the indices of steps and of images.
+Points = Callable[[Index, Index], Float[Tensor, "pair channel height width"]]
+
 
 def input_gradient(
-    model: Model, inputs: Float[Tensor, "batch channel height width"], targets: Sequence[Target]
-) -> tuple[Float[Tensor, "batch channel height width"], Float[Tensor, " batch"]]:
-    """Differentiate the targets' scores by the input; returns the gradient and the scores."""
+    model: Model,
+    inputs: Float[Tensor, "batch channel height width"],
+    targets: Sequence[Target],
+    operators: Operators | None = None,
+) -> Float[Tensor, "batch channel height width"]:
+    """Differentiate the targets' scores by the input, in one forward and one backward pass."""
     inputs = inputs.detach().requires_grad_()
-    scores = score(model.run(inputs)[0], targets)
-    return gradient(scores, inputs), scores.detach()
+    return gradient(score(model.run(inputs, operators=operators)[0], targets), inputs)
+
+
+def sum_gradients(
+    model: Model,
+    inputs: Float[Tensor, "batch channel height width"],
+    points: Points,
+    weights: Float[Tensor, " step"],
+    targets: Sequence[Target],
+    progress: Progress,
+    operators: Operators | None = None,
+) -> Float[Tensor, "batch channel height width"]:
+    """Differentiate at one point for each step and image; returns each image's weighted sum over the steps."""
+    total = torch.zeros_like(inputs)
+    for step, image in sweep(len(weights), len(targets), progress):
+        found = input_gradient(model, points(step, image), [targets[i] for i in image.tolist()], operators)
+        total.index_add_(0, image, weights[step].view(-1, 1, 1, 1) * found)
+    return total
+
+
+def plain_gradient(
+    model: Model,
+    inputs: Float[Tensor, "batch channel height width"],
+    targets: Sequence[Target],
+    progress: Progress,
+    operators: Operators | None = None,
+) -> Float[Tensor, "batch channel height width"]:
+    """Differentiate at the inputs themselves."""
+    return sum_gradients(model, inputs, lambda _, image: inputs[image], torch.ones(1), targets, progress, operators)
 
 
 @dataclass(frozen=True)
@@ -42,7 +76,7 @@ class Gradient(Method):
         progress: Progress,
     ) -> Scores:
         """Differentiate once."""
-        return Scores(input_gradient(model, inputs, targets)[0])
+        return Scores(plain_gradient(model, inputs, targets, progress))
 
 
 @dataclass(frozen=True)
@@ -63,4 +97,4 @@ class GradientTimesInput(Method):
         progress: Progress,
     ) -> Scores:
         """Differentiate once and multiply by the input."""
-        return Scores(input_gradient(model, inputs, targets)[0] * inputs)
+        return Scores(plain_gradient(model, inputs, targets, progress) * inputs)

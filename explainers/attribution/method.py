@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from explainers.errors import SelectionError
@@ -19,6 +20,9 @@ from explainers.graph.model import Model
 from explainers.jobs import Progress
 from explainers.parameters import MethodInfo, Parameter
 from explainers.results import Layer, ModelInfo, Target
+
+#: Indices of steps or of images, one for each image that goes through the network.
+Index = Int[Tensor, " pair"]
 
 #: How many images go through the network at once; more costs memory and gains no time on a CPU.
 IMAGES_PER_PASS = 16
@@ -30,12 +34,14 @@ class Scores:
 
     ``values`` are scores of the input's pixels, per colour or already summed over colours. ``expected`` is the sum of
     scores that the method promises for each image (completeness or conservation), None if it promises none.
-    ``details`` are further figures for each image, in the units of the output.
+    ``details`` are further figures for each image, in the units of the output. ``note`` is a sentence on what the
+    method chose by itself, and why.
     """
 
     values: Float[Tensor, "batch channel height width"]
     expected: Float[Tensor, " batch"] | None = None
     details: tuple[Mapping[str, float], ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,3 +126,14 @@ def chunks(total: int, size: int) -> Iterator[range]:
     """Split 0..total into ranges of at most ``size``."""
     for start in range(0, total, size):
         yield range(start, min(start + size, total))
+
+
+def sweep(steps: int, batch: int, progress: Progress) -> Iterator[tuple[Index, Index]]:
+    """Go through all pairs (step, image), as many at once as fit into one pass, reporting progress in between.
+
+    Yields the pairs' steps and their images, as indices.
+    """
+    for chunk in chunks(steps * batch, IMAGES_PER_PASS):
+        pair = torch.arange(chunk.start, chunk.stop)
+        yield pair // batch, pair % batch
+        progress(chunk.stop, steps * batch)

@@ -86,6 +86,7 @@ def from_program(
         digest=graph_digest(graph, weights),
         weights_digest=weights,
         notes=tuple(notes),
+        operators=tuple(sorted({str(node.target) for node in graph.graph.nodes if node.op == "call_function"})),
     )
     return Model(info, graph)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
@@ -13,10 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, fx
 
 from explainers.errors import SelectionError
-from explainers.results import Layer, ModelInfo, Passes, Target
-
-#: Where the passes of the computation at hand are counted.
-passes: ContextVar[Passes] = ContextVar("passes")
+from explainers.results import Layer, ModelInfo, Target, passes
 
 Operators = Mapping[Any, Callable[..., Any]]
 Plan = tuple[tuple[fx.Node, tuple[fx.Node, ...]], ...]
@@ -141,10 +137,16 @@ def gradient(
     outputs: Float[Tensor, " repeat_batch"], inputs: Float[Tensor, "repeat_batch *shape"]
 ) -> Float[Tensor, "repeat_batch *shape"]:
     """Differentiate each image's score by its own input; counts as one backward pass."""
+    return gradients(outputs, [inputs])[0]
+
+
+def gradients(
+    outputs: Float[Tensor, " repeat_batch"], inputs: Sequence[Float[Tensor, "repeat_batch ..."]]
+) -> tuple[Float[Tensor, "repeat_batch ..."], ...]:
+    """Differentiate each image's score by several of its values at once; counts as one backward pass."""
     if (counts := passes.get(None)) is not None:
         counts.backward += 1
-    found: Tensor = torch.autograd.grad(outputs.sum(), inputs)[0]
-    return found
+    return torch.autograd.grad(outputs.sum(), inputs)
 
 
 def spatial_map(values: Float[Tensor, "batch *shape"], layer: Layer) -> Float[Tensor, "batch channel rows columns"]:

@@ -1,0 +1,35 @@
+# make run    set up what is missing and open the app
+# make test   set up what is missing, then format, lint, types, unit tests and browser tests
+PYTHON ?= python3
+PORT ?= 8501
+BIN := .venv/bin
+
+.PHONY: run setup test check
+
+run: setup
+	$(BIN)/streamlit run app.py --server.port $(PORT)
+
+setup: .venv/app.done
+
+.venv/app.done: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Lightbox needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make run PYTHON=python3.11"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+		{ echo "No virtual environment could be made. On Debian: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	touch $@
+
+.venv/test.done: requirements-test.txt .venv/app.done
+	$(BIN)/python -m pip install --quiet --requirement requirements-test.txt
+	command -v chromium || $(SUDO) sh -c 'apt-get update && apt-get install --yes chromium'
+	touch $@
+
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+test: .venv/test.done check
+	$(BIN)/python -m pytest
+
+check: .venv/test.done
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy

@@ -1,0 +1,1 @@
+"""Everything that is drawn: pictures, charts and controls. Never torch."""

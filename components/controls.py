@@ -1,0 +1,134 @@
+"""Controls for what is explained, how, and how it is shown; each keeps its value in the page's link."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from components.heatmap import DIVERGING, SEQUENTIAL, View
+from explainers.parameters import MethodInfo, Parameter
+from explainers.results import ModelInfo, Prediction
+from explainers.targets import PREDICTED
+
+NO_CONTRAST = ""
+
+
+def choose_output(info: ModelInfo, prediction: Prediction) -> tuple[str, str]:
+    """Draw the pickers of the class to explain and of the class to contrast it with; returns both as wanted."""
+    names = [PREDICTED, *(str(index) for index in range(len(info.class_names)))]
+
+    def label(option: str) -> str:
+        if option == PREDICTED:
+            return "Predicted class"
+        return f"{info.class_names[int(option)]} ({option})"
+
+    wanted = st.selectbox(
+        "Explain",
+        names,
+        format_func=label,
+        key="target",
+        bind="query-params",
+        help="The class whose score is explained. Type to search; the number in brackets is the class's index.",
+    )
+    versus = st.selectbox(
+        "Rather than",
+        [NO_CONTRAST, *names],
+        format_func=lambda option: (
+            {NO_CONTRAST: "No contrast", PREDICTED: "Next best class"}.get(option) or label(option)
+        ),
+        key="versus",
+        bind="query-params",
+        help="Contrast: what speaks for the class above rather than for this one?",
+    )
+    return str(wanted), str(versus)
+
+
+def choose_methods(methods: Mapping[str, MethodInfo], unsuitable: Mapping[str, str]) -> list[str]:
+    """Draw the picker of the methods, which are then shown side by side."""
+    suitable = [name for name in methods if name not in unsuitable]
+    default = [name for name in ("gradcam",) if name in suitable] or suitable[:1]
+    chosen = st.multiselect(
+        "Methods",
+        suitable,
+        default=default,
+        format_func=lambda name: methods[name].title,
+        max_selections=4,
+        key="methods",
+        bind="query-params",
+        placeholder="Choose a method",
+        help="Up to four ways to ask where the model looked, side by side.\n\n"
+        + "\n".join(f"- **{methods[name].title}**: {methods[name].summary}" for name in suitable)
+        + "".join(f"\n- ~~{methods[name].title}~~: {reason}" for name, reason in unsuitable.items()),
+    )
+    return [str(name) for name in chosen]
+
+
+def choose_parameters(method: MethodInfo, info: ModelInfo) -> dict[str, Any]:
+    """Draw a control for each parameter of a method; returns their values."""
+    if not method.parameters:
+        return {}
+    with st.expander(f"{method.title} settings"):
+        return {parameter.name: _choose(method.name, parameter, info) for parameter in method.parameters}
+
+
+def _choose(method: str, parameter: Parameter, info: ModelInfo) -> Any:
+    key = f"{method}.{parameter.name}"
+    title = f"{parameter.title} ({parameter.unit})" if parameter.unit else parameter.title
+    common: dict[str, Any] = {"key": key, "help": parameter.help, "bind": "query-params"}
+    if parameter.kind == "flag":
+        return st.toggle(title, bool(parameter.default), **common)
+    if parameter.kind == "choice":
+        return st.selectbox(title, parameter.choices, parameter.choices.index(str(parameter.default)), **common)
+    if parameter.kind == "layer":
+        layers = {layer.name: layer for layer in info.layers if layer.spatial}
+        return st.selectbox(
+            title,
+            ["", *layers],
+            format_func=lambda name: f"{name} · {layers[name].grid[0]}×{layers[name].grid[1]}" if name else "Automatic",
+            **common,
+        )
+    number = int if parameter.kind == "integer" else float
+    return st.slider(
+        title,
+        number(parameter.low),
+        number(parameter.high),
+        number(parameter.default),
+        number(parameter.step),
+        **common,
+    )
+
+
+def choose_view() -> View:
+    """Draw the controls of how heatmaps are shown; changing them computes nothing."""
+    default = View()
+    columns = st.columns([3, 3, 3, 3, 2], vertical_alignment="bottom", gap="medium")
+    opacity = columns[0].slider(
+        "Opacity (%)", 0, 100, round(100 * default.opacity), 5, key="opacity", bind="query-params",
+        help="How much of the picture the colours cover.",
+    )  # fmt: skip
+    percentile = columns[1].slider(
+        "Clip at (percentile)", 90.0, 100.0, default.percentile, 0.5, key="clip", bind="query-params",
+        help="Scores above this percentile of all pixels get the strongest colour: lower it to see weaker ones.",
+    )  # fmt: skip
+    diverging = columns[2].selectbox(
+        "Colours, for and against", list(DIVERGING), key="colours", bind="query-params",
+        help="For methods whose scores speak for and against. Readable with every colour vision.",
+    )  # fmt: skip
+    sequential = columns[3].selectbox(
+        "Colours, amounts", list(SEQUENTIAL), key="amounts", bind="query-params",
+        help="For methods whose scores are amounts. Readable with every colour vision.",
+    )  # fmt: skip
+    with columns[4]:
+        positive = st.toggle(
+            "Only for", key="positive", bind="query-params", help="Hide what speaks against the class."
+        )
+        fade = st.toggle(
+            "Fade",
+            default.fade,
+            key="fade",
+            bind="query-params",
+            help="Show the picture where scores are small.",
+        )
+    return View(opacity / 100, str(diverging), str(sequential), percentile, positive, fade)

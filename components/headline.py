@@ -1,0 +1,30 @@
+"""What the page says in words before it shows pictures."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from explainers.images import Picture
+from explainers.results import ModelInfo, Prediction, Target
+from explainers.targets import name_target
+
+
+def draw_headline(info: ModelInfo, prediction: Prediction, target: Target, picture: Picture) -> None:
+    """Say what the model says, and what the heatmaps below explain."""
+    best = prediction.top(1)[0]
+    st.markdown(f"#### The model says {_plain(info.class_names[best])}, {prediction.probabilities[best]:.0%}")
+    label = f" The picture's own label is {_plain(picture.label)}." if picture.label else ""
+    st.caption(
+        f"The heatmaps show what speaks for **{_plain(name_target(info, target))}**.{label}"
+        + "".join(f" {note[0].upper()}{note[1:]}." for note in picture.notes)
+    )
+
+
+def draw_empty() -> None:
+    """Say what to do where there are no pictures."""
+    st.info("There are no pictures here yet. Add your own in the sidebar, or choose **Samples** there.")
+
+
+def _plain(text: str) -> str:
+    """Keep names from being read as Markdown."""
+    return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>()#+-.!|~$:" else sign for sign in text)

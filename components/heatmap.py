@@ -1,0 +1,113 @@
+"""From scores to colours: how an attribution becomes a heatmap, and what it says in words."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, UInt8
+from PIL import Image, ImageDraw
+from plotly.colors import get_colorscale, sample_colorscale, unlabel_rgb
+
+#: Colour maps that people with any colour vision can read: for signed scores symmetric around a light middle.
+DIVERGING = {"Blue–red": "RdBu_r", "Purple–orange": "PuOr_r", "Green–purple": "PRGn_r"}
+SEQUENTIAL = {"Viridis": "Viridis", "Cividis": "Cividis", "Inferno": "Inferno"}
+
+
+@dataclass(frozen=True)
+class View:
+    """How scores are shown; changing it computes nothing.
+
+    ``percentile`` is the share of scores (in percent of the pixels, by size) that the colours tell apart: larger ones
+    get the strongest colour. ``fade`` lets the picture through where scores are small.
+    """
+
+    opacity: float = 0.75
+    diverging: str = "Blue–red"
+    sequential: str = "Viridis"
+    percentile: float = 99.5
+    positive_only: bool = False
+    fade: bool = True
+
+
+def limits(values: Float32[np.ndarray, "h w"], signed: bool, view: View) -> tuple[float, float]:
+    """The scores that the two ends of the colour map stand for: symmetric around zero for signed scores."""
+    shown = np.maximum(values, 0) if view.positive_only else values
+    largest = float(np.percentile(np.abs(shown), view.percentile)) or float(np.abs(shown).max()) or 1.0
+    return (-largest if signed and not view.positive_only else 0.0), largest
+
+
+def colour_table(signed: bool, view: View) -> UInt8[np.ndarray, "256 4"]:
+    """256 colours with their opacity, from the lower to the upper limit."""
+    diverging = signed and not view.positive_only
+    name = DIVERGING[view.diverging] if diverging else SEQUENTIAL[view.sequential]
+    steps = np.linspace(0, 1, 256)
+    colours = np.array([unlabel_rgb(colour) for colour in sample_colorscale(get_colorscale(name), steps)])
+    strength = np.abs(2 * steps - 1) if diverging else steps
+    alpha = view.opacity * (np.minimum(1, 2 * strength) if view.fade else np.ones(256))
+    return np.column_stack([colours, 255 * alpha]).round().astype(np.uint8)
+
+
+def colour_scale(signed: bool, view: View) -> list[list[object]]:
+    """The colour table as Plotly wants it, in 32 steps."""
+    table = colour_table(signed, view)
+    places = np.linspace(0, 255, 33).round().astype(int)
+    return [
+        [float(place / 255), "rgba({},{},{},{:.3f})".format(*table[place, :3], table[place, 3] / 255)]
+        for place in places
+    ]
+
+
+def blend(
+    crop: UInt8[np.ndarray, "h w 3"], values: Float32[np.ndarray, "h w"], signed: bool, view: View
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Lay the heatmap over the picture."""
+    low, high = limits(values, signed, view)
+    places = np.clip((values - low) / (high - low) * 255, 0, 255).round().astype(int)
+    colours = colour_table(signed, view)[places].astype(np.float32)
+    alpha = colours[..., 3:] / 255
+    return np.asarray((crop * (1 - alpha) + colours[..., :3] * alpha).round(), np.uint8)
+
+
+def encode_png(pixels: UInt8[np.ndarray, "h w 3"], scale: int = 1) -> bytes:
+    """Write pixels as a PNG file, each as a square of ``scale`` pixels."""
+    image = Image.fromarray(pixels)
+    file = io.BytesIO()
+    image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST).save(file, "PNG")
+    return file.getvalue()
+
+
+def region_mask(region: tuple[tuple[float, float], ...], shape: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
+    """Which pixels lie in a polygon of (x, y) points in pixels."""
+    mask = Image.new("1", (shape[1], shape[0]))
+    ImageDraw.Draw(mask).polygon([(x, y) for x, y in region], fill=1, outline=1)
+    return np.asarray(mask, bool)
+
+
+def share_inside(values: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> tuple[float, float | None]:
+    """The share of all positive, and of all negative scores that lies inside; None where there are no negative ones."""
+    positive, negative = np.maximum(values, 0), np.minimum(values, 0)
+    return _share(positive, mask) or 0.0, _share(negative, mask)
+
+
+def _share(values: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> float | None:
+    total = float(values.sum(dtype=np.float64))
+    return float(values[mask].sum(dtype=np.float64)) / total if total else None
+
+
+def describe(values: Float32[np.ndarray, "h w"]) -> str:
+    """Say in words where the positive scores lie, for those who cannot see the heatmap."""
+    positive = np.maximum(values, 0).astype(np.float64)
+    total = positive.sum()
+    if not total:
+        return "No pixel speaks for the target."
+    rows, columns = (np.array_split(np.arange(length), 3) for length in values.shape)
+    names = [
+        f"{row} {column}".replace("middle middle", "middle")
+        for row in ("upper", "middle", "lower")
+        for column in ("left", "middle", "right")
+    ]
+    shares = [positive[np.ix_(row, column)].sum() / total for row in rows for column in columns]
+    best = np.argsort(shares)[::-1][:2]
+    return "Of the positive score, " + " and ".join(f"{shares[i]:.0%} lies in the {names[i]}" for i in best) + "."

@@ -1,0 +1,61 @@
+"""What is known about a model, in words and as a table of its layers."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from explainers.preprocessing import Preprocessing
+from explainers.results import Layer, ModelInfo
+from sample_models import SampleModel
+
+
+def draw_model(info: ModelInfo, sample: SampleModel | None) -> None:
+    """Draw what a model is, how it sees pictures, and its layers; for a sample model also what to look for in it."""
+    st.subheader(sample.title if sample else info.name)
+    if sample:
+        st.markdown(sample.sentence)
+    height, width = info.preprocessing.size
+    st.markdown(
+        f"**{len(info.class_names):,}** classes · **{info.parameters / 1e6:,.2f}** million parameters · "
+        f"**{len(info.layers):,}** layers · input **{width} × {height}** px"
+    )
+    st.markdown(describe_preprocessing(info.preprocessing))
+    for note in info.notes:
+        st.caption(note)
+    if sample and sample.spoiler:
+        with st.expander("What should you find here? (spoiler)"):
+            st.markdown(sample.spoiler)
+    with st.expander("Layers, under the names their author gave them"):
+        st.dataframe(table(info.layers), hide_index=True, alt=f"The layers of {info.name}")
+    with st.expander("Classes"):
+        st.dataframe(pd.DataFrame({"index": range(len(info.class_names)), "class": info.class_names}), hide_index=True)
+    with st.expander("Fingerprints"):
+        st.caption("Two models with the same fingerprint give the same results.")
+        st.code(f"model   {info.digest}\nweights {info.weights_digest}", language=None)
+
+
+def describe_preprocessing(preprocessing: Preprocessing) -> str:
+    """Say in words how a picture becomes the model's input."""
+    height, width = preprocessing.size
+    if preprocessing.resize:
+        cut = f"the shorter side is scaled to {preprocessing.resize} px, the middle {width} × {height} px is cut out"
+    else:
+        cut = f"the whole picture is squeezed to {width} × {height} px"
+    colour = "in colour" if preprocessing.channels == 3 else "as greyscale"
+    mean, std = (", ".join(f"{number:g}" for number in numbers) for numbers in (preprocessing.mean, preprocessing.std))
+    return f"How it sees a picture: {cut}, {colour}, values 0 to 1 less mean {mean}, divided by {std}."
+
+
+def table(layers: tuple[Layer, ...]) -> pd.DataFrame:
+    """List layers with their kind, channels and places."""
+    return pd.DataFrame(
+        {
+            "layer": [layer.name for layer in layers],
+            "kind": [layer.kind for layer in layers],
+            "channels": [layer.channels for layer in layers],
+            "places (rows × columns)": [
+                f"{layer.grid[0]} × {layer.grid[1]}" if layer.spatial else "" for layer in layers
+            ],
+        }
+    )

@@ -1,0 +1,230 @@
+"""The pictures side by side: what the model sees, and one heatmap for each method."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from jaxtyping import UInt8
+
+from components.controls import choose_view
+from components.figures import Region, draw_heatmap, draw_picture
+from components.heatmap import View, blend, colour_table, describe, encode_png, limits, region_mask, share_inside
+from explainers.cache import Job
+from explainers.errors import CancelledError, LightboxError
+from explainers.images import Picture
+from explainers.parameters import MethodInfo
+from explainers.results import Attribution, ModelInfo, pack
+
+#: The side of a picture on the page, in pixels, and how long a page waits before it shows progress, in seconds.
+SIDE = 400
+PATIENCE = 0.4
+
+CONFIG = {"displaylogo": False, "scrollZoom": False, "doubleClick": "reset"}
+SELECTABLE = {**CONFIG, "modeBarButtons": [["select2d", "lasso2d", "zoom2d", "pan2d", "resetScale2d"]]}
+FIXED = {**CONFIG, "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d"]]}
+
+
+def draw_panels(
+    info: ModelInfo, picture: Picture, methods: Mapping[str, MethodInfo], jobs: Mapping[str, Job[Attribution]]
+) -> bool:
+    """Draw the picture and a heatmap for each job, with progress for those under way; tells whether all are done.
+
+    Jobs of the run before that nobody looks at any more are stopped.
+    """
+    for stale in st.session_state.get("jobs", ()):
+        stale.cancel()
+    st.session_state["jobs"] = list(jobs.values())
+    deadline = time.monotonic() + PATIENCE
+    done = all(job.wait(max(0.0, deadline - time.monotonic())) for job in jobs.values())
+    crop = info.preprocessing.crop(picture.pixels)
+    st.fragment(_draw, run_every=None if done else 0.5)(crop, picture.name, methods, jobs, not done)
+    return done
+
+
+def _draw(
+    crop: UInt8[np.ndarray, "h w 3"],
+    name: str,
+    methods: Mapping[str, MethodInfo],
+    jobs: Mapping[str, Job[Attribution]],
+    waiting: bool,
+) -> None:
+    """Draw the panels; runs alone when only the view or the region changes, or to show progress."""
+    if waiting and all(job.done for job in jobs.values()):
+        st.rerun()
+    view = choose_view()
+    with st.container(horizontal=True, gap="medium"):
+        with st.container(width=SIDE):
+            st.markdown("**What the model sees**")
+            region = choose_region(crop, name)
+        for method, job in jobs.items():
+            about = methods[method]
+            with st.container(width=SIDE):
+                st.markdown(f"**{about.title}**", help=f"{about.summary} ({about.citation})")
+                draw_job(job, crop, about, view, region, name)
+        if not jobs:
+            st.info("Choose a method in the sidebar to see where the model looked.")
+
+
+def draw_job(
+    job: Job[Attribution],
+    crop: UInt8[np.ndarray, "h w 3"],
+    method: MethodInfo,
+    view: View,
+    region: Region,
+    name: str,
+) -> None:
+    """Draw a heatmap, or how far it is, or why there is none."""
+    if not job.done:
+        st.progress(job.progress, f"Computing, {job.progress:.0%} done")
+        st.button("Stop", icon=":material/stop:", key=f"stop-{method.name}", on_click=job.cancel)
+        return
+    try:
+        draw_attribution(crop, job.result(), method, view, region, name)
+    except CancelledError:
+        st.info("Stopped before the end.")
+        if st.button("Start again", icon=":material/refresh:", key=f"again-{method.name}"):
+            st.rerun()
+    except LightboxError as error:
+        st.error(str(error), icon=":material/error:")
+
+
+def choose_region(crop: UInt8[np.ndarray, "h w 3"], name: str) -> Region:
+    """Draw what the model sees; returns the region drawn on it with box or lasso, which the link keeps."""
+    state = st.session_state
+    if "region" not in state:
+        state["region"] = parse_region(st.query_params.get("region", ""))
+        state["regions"] = 0
+    event = st.plotly_chart(
+        draw_picture(crop, SIDE, state["region"]),
+        key=f"picture-{state['regions']}",
+        width="content",
+        config=SELECTABLE,
+        on_select="rerun",
+        selection_mode=("box", "lasso"),
+        alt=f"The picture {name} as the model sees it.",
+    )
+    drawn = _drawn(event)
+    if drawn and drawn != state["region"]:
+        state["region"] = drawn
+        state["regions"] += 1  # a new chart forgets Plotly's own selection, which would dim the picture
+        st.rerun(scope="fragment")
+    if state["region"]:
+        st.query_params["region"] = format_region(state["region"])
+        st.button("Clear region", icon=":material/close:", on_click=_clear_region)
+    else:
+        st.query_params.pop("region", None)
+        st.caption("Draw a box on the picture, or a lasso (tool at its top right), to measure the share inside.")
+    return state["region"]  # type: ignore[no-any-return]
+
+
+def _clear_region() -> None:
+    st.session_state["region"] = ()
+
+
+def format_region(region: Region) -> str:
+    """Write a region's corners for a link."""
+    return ",".join(str(round(number)) for point in region for number in point)
+
+
+def parse_region(text: str) -> Region:
+    """Read a region from a link; anything else than at least three corners is no region."""
+    numbers = text.split(",")
+    if len(numbers) < 6 or len(numbers) % 2 or not all(number.lstrip("-").isdigit() for number in numbers):
+        return ()
+    return tuple((float(x), float(y)) for x, y in zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _drawn(event: Any) -> Region:
+    """Read the polygon of the last box or lasso from a selection event."""
+    shapes = event["selection"]["lasso"] or event["selection"]["box"]
+    if not shapes:
+        return ()
+    x, y = shapes[-1]["x"], shapes[-1]["y"]
+    if len(x) == 2:
+        x, y = (x[0], x[1], x[1], x[0]), (y[0], y[0], y[1], y[1])
+    return tuple((float(round(a)), float(round(b))) for a, b in zip(x, y, strict=True))
+
+
+def draw_attribution(
+    crop: UInt8[np.ndarray, "h w 3"],
+    attribution: Attribution,
+    method: MethodInfo,
+    view: View,
+    region: Region,
+    name: str,
+) -> None:
+    """Draw one heatmap with its legend, its figures and its downloads."""
+    st.plotly_chart(
+        draw_heatmap(crop, attribution, view, SIDE, region),
+        key=f"heatmap-{method.name}",
+        width="content",
+        config=FIXED,
+        alt=f"{method.title} for {name}. {describe(attribution.values)}",
+    )
+    draw_legend(attribution, method, view)
+    draw_figures(attribution, region)
+    draw_downloads(crop, attribution, method, view, name)
+
+
+def draw_legend(attribution: Attribution, method: MethodInfo, view: View) -> None:
+    """Draw the colour bar with the scores that its ends stand for."""
+    low, high = limits(attribution.values, attribution.signed, view)
+    table = colour_table(attribution.signed, view)
+    stops = ", ".join("rgba({},{},{},{:.2f})".format(*table[i, :3], table[i, 3] / 255) for i in range(0, 256, 15))
+    middle = "<span>0</span>" if low < 0 else ""
+    ends = ("against", "for") if low < 0 else ("none", "most")
+    st.html(
+        f'<div style="width:min({SIDE}px,100%);font-size:0.75rem;opacity:0.85">'
+        f'<div style="height:8px;border-radius:4px;background:linear-gradient(to right,{stops})"></div>'
+        '<div style="display:flex;justify-content:space-between;font-variant-numeric:tabular-nums">'
+        f"<span>{low:.2g} {ends[0]}</span>{middle}<span>{ends[1]} {high:.2g}</span></div>"
+        f'<div style="text-align:center">{method.unit} per pixel</div></div>'
+    )
+
+
+def draw_figures(attribution: Attribution, region: Region) -> None:
+    """Say what the scores add up to, what they should, and how much lies in the region."""
+    lines = [f"Sum of scores {attribution.total:,.3f} · explained output {attribution.output:,.3f} logit"]
+    if attribution.expected is not None and attribution.gap is not None:
+        lines.append(f"The sum should be {attribution.expected:,.3f}: gap {attribution.gap:+,.3f}")
+    lines += [f"{name}: {value:,.3f}" for name, value in attribution.provenance["details"].items()]
+    if region:
+        positive, negative = share_inside(attribution.values, region_mask(region, attribution.values.shape))
+        against = "" if negative is None else f", {negative:.0%} of what speaks against"
+        lines.append(f"**In the region: {positive:.0%} of what speaks for**{against}")
+    passes = attribution.provenance["passes"]
+    lines.append(
+        f"{passes['forward']} forward, {passes['backward']} backward passes · {attribution.provenance['seconds']:.2g} s"
+    )
+    st.caption("  \n".join(lines))
+
+
+def draw_downloads(
+    crop: UInt8[np.ndarray, "h w 3"], attribution: Attribution, method: MethodInfo, view: View, name: str
+) -> None:
+    """Offer the heatmap as a picture and its scores as an array; both are made when they are asked for."""
+    with st.container(horizontal=True):
+        st.download_button(
+            "PNG",
+            lambda: encode_png(blend(crop, attribution.values, attribution.signed, view), 4),
+            f"{name}-{method.name}.png",
+            "image/png",
+            icon=":material/download:",
+            on_click="ignore",
+            key=f"png-{method.name}",
+            help="The picture with its heatmap, four times enlarged.",
+        )
+        st.download_button(
+            "Array",
+            lambda: pack(crop, attribution),
+            f"{name}-{method.name}.npz",
+            "application/octet-stream",
+            icon=":material/download:",
+            on_click="ignore",
+            key=f"npz-{method.name}",
+            help="Scores and picture as NumPy arrays, with how they came to be (numpy.load).",
+        )

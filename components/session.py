@@ -1,0 +1,126 @@
+"""What one browser session works on: a model, and pictures to click through. Uploads live and end here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+import sample_models
+from explainers.errors import ImageError
+from explainers.images import Picture, Sample, find, read
+
+SAMPLES, YOURS, FOLDER = "Samples", "Yours", "Folder"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The chosen model, and the pictures to choose from."""
+
+    model: Any
+    pictures: Sequence[Sample | Picture]
+
+
+def uploaded_models() -> dict[str, Any]:
+    """The models that this session has accepted, by their names."""
+    models: dict[str, Any] = st.session_state.setdefault("uploaded_models", {})
+    return models
+
+
+def keep_model(model: Any) -> None:
+    """Keep an uploaded model for this session and choose it."""
+    uploaded_models()[model.info.name] = model
+    st.session_state["chosen_model"] = model.info.name
+
+
+@st.cache_resource(show_spinner=False)
+def open_sample(name: str) -> Any:
+    """Load a sample model once for the whole server."""
+    return sample_models.load(name)
+
+
+def choose_model() -> Any:
+    """Draw the model picker; returns the chosen model."""
+    samples, own = sample_models.models(), uploaded_models()
+    names = [*samples, *own]
+    linked = st.query_params.get("model")
+    if "chosen_model" not in st.session_state and linked in samples:
+        st.session_state["chosen_model"] = linked
+    elif linked and linked not in samples:
+        st.warning("The link names a model that is not here; a sample model is shown instead.")
+    if st.session_state.get("chosen_model") not in names:
+        st.session_state["chosen_model"] = names[0]
+    # The widget's own value is dropped when its page is left, so the choice is kept beside it.
+    chosen = st.selectbox(
+        "Model",
+        names,
+        index=names.index(st.session_state["chosen_model"]),
+        format_func=lambda name: samples[name].title if name in samples else name,
+        help="The model that is looked into. Bring your own on the page *Model*.",
+    )
+    st.session_state["chosen_model"] = chosen
+    if chosen in own:
+        st.query_params.pop("model", None)
+        return own[chosen]
+    st.query_params["model"] = chosen
+    with st.spinner(f"Opening {samples[chosen].title} …"):
+        return open_sample(chosen)
+
+
+def choose_pictures(model_name: str) -> Sequence[Sample | Picture]:
+    """Draw the picker of where pictures come from, and the upload; returns the pictures to choose from."""
+    root = os.environ.get("LIGHTBOX_DATA")
+    files = st.session_state.get("uploaded_images") or []
+    sources = [SAMPLES] + [YOURS] * bool(files) + [FOLDER] * bool(root)
+    if len(files) != st.session_state.get("seen_files"):
+        st.session_state["seen_files"] = len(files)
+        st.session_state["source"] = YOURS if files else SAMPLES
+    source = SAMPLES
+    if len(sources) > 1:
+        source = st.segmented_control("Images", sources, required=True, key="source", default=SAMPLES)
+    st.file_uploader(
+        "Add your images",
+        accept_multiple_files=True,
+        key="uploaded_images",
+        help="PNG, JPEG, TIFF, WebP, DICOM, or a zip of them (folders in it give labels). "
+        "They are seen in this session only, stay in memory and are gone when it ends. "
+        "DICOM headers are dropped; text burned into the pixels stays.",
+    )
+    if source == YOURS:
+        return read_uploads(files)
+    if source == FOLDER and root:
+        return find(Path(root))
+    samples = sample_models.models()
+    return (samples.get(model_name) or next(iter(samples.values()))).pictures
+
+
+def read_uploads(files: Sequence[UploadedFile]) -> Sequence[Picture]:
+    """Read each uploaded file once; says in a sentence what is wrong with those that cannot be read."""
+    known: dict[str, tuple[Picture, ...] | str] = st.session_state.setdefault("read_files", {})
+    for gone in set(known) - {file.file_id for file in files}:
+        del known[gone]
+    for file in files:
+        if file.file_id not in known:
+            try:
+                known[file.file_id] = read(file.getvalue(), file.name)
+            except ImageError as error:
+                known[file.file_id] = str(error)
+    for found in known.values():
+        if isinstance(found, str):
+            st.error(found, icon=":material/broken_image:")
+    return [picture for found in known.values() if not isinstance(found, str) for picture in found]
+
+
+def open_picture(entry: Sample | Picture) -> Picture:
+    """Give the picture of a strip's entry; those on the server are read once for everybody."""
+    return entry if isinstance(entry, Picture) else _read_sample(entry)
+
+
+@st.cache_resource(show_spinner=False, max_entries=256)
+def _read_sample(sample: Sample) -> Picture:
+    return sample.read()

@@ -1,0 +1,94 @@
+"""The strip of pictures to click through, with keys for the next and the previous one."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+
+import streamlit as st
+
+from components.session import open_picture
+from components.theme import ACCENT
+from explainers.images import Picture, Sample, thumbnail
+
+#: How many thumbnails are shown at once, and their side in pixels.
+SHOWN = 8
+SIDE = 72
+
+
+def choose_picture(pictures: Sequence[Sample | Picture]) -> int:
+    """Draw the strip; returns the index of the chosen picture, which the link keeps unless it is an upload."""
+    state = st.session_state
+    names = [picture.name for picture in pictures]
+    if state.get("strip") != names:  # another set of pictures: start with the linked one, else the first
+        linked = st.query_params.get("image", "")
+        state["strip"], state["picture"] = names, names.index(linked) if linked in names else 0
+    chosen: int = state["picture"]
+
+    def go(index: int) -> None:
+        state["picture"] = index % len(pictures)
+
+    start = max(0, min(chosen - SHOWN // 2, len(names) - SHOWN))
+    shown = range(start, min(start + SHOWN, len(names)))
+    st.html(_style({index: _thumbnail(pictures[index]) for index in shown}, chosen))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="strip"):
+        st.button(
+            "Previous", icon=":material/chevron_left:", key="previous", on_click=go, args=(chosen - 1,), shortcut="Left"
+        )
+        for index in shown:
+            st.button(
+                names[index], key=f"thumbnail-{index}", on_click=go, args=(index,), help=_caption(pictures[index])
+            )
+        st.button(
+            "Next", icon=":material/chevron_right:", key="next", on_click=go, args=(chosen + 1,), shortcut="Right"
+        )
+        st.caption(f"{chosen + 1} of {len(names)}", width="content")
+    if isinstance(pictures[chosen], Sample):
+        st.query_params["image"] = names[chosen]
+    else:
+        st.query_params.pop("image", None)
+    return chosen
+
+
+def _step(title: str, icon: str, key: str, go: Callable[[int], None], index: int) -> None:
+    st.button(title, icon=icon, key=title.lower(), on_click=go, args=(index,), shortcut=key)
+
+
+def _caption(entry: Sample | Picture) -> str:
+    return " · ".join(text for text in (entry.name, entry.label, getattr(entry, "caption", "")) if text)
+
+
+def _thumbnail(entry: Sample | Picture) -> str:
+    """Shrink a picture once, an upload for its session only; returns it as a data address."""
+    if isinstance(entry, Sample):
+        return _sample_thumbnail(entry)
+    known: dict[str, str] = st.session_state.setdefault("thumbnails", {})
+    if entry.digest not in known:
+        known[entry.digest] = _encode(entry)
+    return known[entry.digest]
+
+
+@st.cache_resource(show_spinner=False, max_entries=4096)
+def _sample_thumbnail(sample: Sample) -> str:
+    return _encode(open_picture(sample))
+
+
+def _encode(picture: Picture) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(thumbnail(picture, 2 * SIDE)).decode()
+
+
+def _style(thumbnails: dict[int, str], chosen: int) -> str:
+    """Dress the strip's buttons as thumbnails; they stay buttons, for keyboard and screen reader."""
+    rules = "".join(
+        f".st-key-thumbnail-{index} button {{background-image: url({address});}}"
+        for index, address in thumbnails.items()
+    )
+    return f"""<style>
+[class*="st-key-thumbnail-"] button {{width: {SIDE}px; height: {SIDE}px; min-height: 0; padding: 0; border-radius: 6px;
+  background-size: cover; background-position: center;}}
+:is([class*="st-key-thumbnail-"], .st-key-previous, .st-key-next) button p {{font-size: 0;}}
+:is(.st-key-previous, .st-key-next) button {{height: {SIDE}px; padding: 0 0.4rem;}}
+.st-key-strip {{flex-wrap: nowrap; overflow-x: auto; padding: 6px;}}
+.st-key-thumbnail-{chosen} button {{outline: 3px solid {ACCENT}; outline-offset: 2px;}}
+{rules}
+</style>"""

@@ -1,0 +1,156 @@
+"""The form by which a person brings a model: guesses to confirm, a test, then acceptance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import streamlit as st
+
+import sample_models
+from components.prediction import draw_prediction
+from components.session import keep_model, open_picture, uploaded_models
+from explainers import compute
+from explainers.errors import LightboxError, ModelError
+from explainers.images import Picture, Sample
+from explainers.preprocessing import INTERPOLATIONS, Preprocessing
+from explainers.proposal import Proposal
+
+HELP = """**What can be uploaded**
+
+- weights as `.safetensors`, or as `.pt` / `.pth` saved by `torch.save(model.state_dict(), "weights.pt")`,
+  of an architecture that timm or torchvision knows;
+- a whole network as `.pt2`, saved by `torch.export.save(program, "model.pt2")`.
+
+A file that could run code when opened is refused. What you upload is seen in this session only, stays in memory and
+is gone when the session ends."""
+
+
+def draw_upload(pictures: Sequence[Sample | Picture]) -> None:
+    """Draw the upload from file to acceptance; the next step is always the last thing on the page."""
+    file = st.file_uploader("Model file", key="model_file", help=HELP)
+    names_file = st.file_uploader(
+        "Class names (optional)",
+        type=["txt", "csv", "json"],
+        key="names_file",
+        help="One name to a line; or a CSV table with a column of names; or JSON: a list, or indices with names.",
+    )
+    if file is None:
+        st.markdown(HELP)
+        return
+    try:
+        proposal = _propose(file)
+        class_names = compute.read_class_names(names_file.getvalue(), names_file.name) if names_file else ()
+        settings = _fill_form(proposal, class_names)
+        if settings is not None:
+            with st.spinner("Opening the model and tracing its graph …"):
+                st.session_state["tested"] = (file.file_id, _load(file, settings))
+        fileid, model = st.session_state.get("tested", ("", None))
+        if fileid == file.file_id:
+            _draw_test(model, pictures)
+    except LightboxError as error:
+        st.error(str(error), icon=":material/error:")
+
+
+def _propose(file: Any) -> Proposal:
+    """Look at an uploaded file once."""
+    known, proposal = st.session_state.get("proposed", ("", None))
+    if known != file.file_id:
+        with st.spinner("Looking at the file …"):
+            proposal = compute.propose(file.getvalue(), file.name)
+        st.session_state["proposed"] = (file.file_id, proposal)
+    assert isinstance(proposal, Proposal)
+    return proposal
+
+
+def _fill_form(proposal: Proposal, class_names: Sequence[str]) -> dict[str, Any] | None:
+    """Draw the form with the guesses filled in; returns the settings once they are to be tested."""
+    for note in proposal.notes:
+        st.caption(note)
+    fits = {guess.architecture: guess for guess in proposal.guesses}
+    guess = proposal.preprocessing
+    with st.form("model_form"):
+        name = st.text_input("Name", proposal.name, max_chars=80)
+        architecture = None
+        if proposal.choices:
+            options = [*fits, *(choice for choice in proposal.choices if choice not in fits)]
+            architecture = st.selectbox(
+                "Architecture",
+                options,
+                format_func=lambda option: (
+                    f"{option} · {fits[option].fitting} of {fits[option].tensors} tensors fit"
+                    if option in fits
+                    else option
+                ),
+                help="The network that the weights belong to, best guess first. Type to search.",
+            )
+        left, middle, right = st.columns(3)
+        height = left.number_input("Height (pixels)", 8, 2048, guess.size[0], help="Of the model's input.")
+        width = middle.number_input("Width (pixels)", 8, 2048, guess.size[1], help="Of the model's input.")
+        resize = right.number_input(
+            "Shorter side before the crop (pixels)", 0, 4096, guess.resize, help="0 squeezes the whole picture in."
+        )
+        mean = left.text_input("Mean", _join(guess.mean), help="Subtracted from values between 0 and 1: one a colour.")
+        std = middle.text_input("Standard deviation", _join(guess.std), help="Values are divided by it: one a colour.")
+        kinds = list(INTERPOLATIONS)
+        kind = right.selectbox(
+            "Interpolation", kinds, kinds.index(guess.interpolation), help="How pictures are scaled."
+        )
+        count = len(class_names) or len(proposal.class_names)
+        st.caption(f"{proposal.classes} outputs; " + (f"{count} class names." if count else "no class names yet."))
+        if not st.form_submit_button("Test this model", type="primary", icon=":material/science:"):
+            return None
+    size = (int(height), int(width))
+    return {
+        "name": _free_name(name or proposal.name),
+        "architecture": architecture,
+        "class_names": tuple(class_names) or proposal.class_names,
+        "preprocessing": Preprocessing(
+            size, int(resize), _split("mean", mean), _split("standard deviation", std), kind
+        ),
+    }
+
+
+def _load(file: Any, settings: dict[str, Any]) -> Any:
+    model = compute.load(file.getvalue(), file.name, **settings)
+    return replace(model, info=replace(model.info, private=True))
+
+
+def _draw_test(model: Any, pictures: Sequence[Sample | Picture]) -> None:
+    """Show what the model says about the picture at hand, and let the person accept it or go back to the form."""
+    st.markdown("**A test before you accept it**")
+    picture = open_picture(pictures[st.session_state.get("picture", 0) % len(pictures)])
+    left, right = st.columns([1, 2], gap="large")
+    left.image(
+        model.info.preprocessing.crop(picture.pixels), caption=f"{picture.name}, as the model sees it", width=260
+    )
+    with right:
+        draw_prediction(model.info, compute.predict(model, picture))
+        st.caption(
+            "Does this make sense? If not, check architecture, normalisation and class names above and test again."
+        )
+        if st.button("Use this model", type="primary", icon=":material/check:"):
+            keep_model(model)
+            del st.session_state["tested"]
+            st.switch_page("pages/attribution.py")
+
+
+def _free_name(name: str) -> str:
+    """Tell an uploaded model from the others by its name."""
+    taken = {*uploaded_models(), *sample_models.models()}
+    return next(free for free in (name, *(f"{name} ({number})" for number in range(2, 1000))) if free not in taken)
+
+
+def _join(numbers: Sequence[float]) -> str:
+    return ", ".join(f"{number:g}" for number in numbers)
+
+
+def _split(what: str, text: str) -> tuple[float, ...]:
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, 3) or (what != "mean" and not all(numbers)):
+        raise ModelError(f"The {what} is '{text}'; give one number, or three with commas between them (RGB).")
+    return numbers

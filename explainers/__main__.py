@@ -1,0 +1,146 @@
+"""Lightbox from the command line: ``python -m explainers attribute|models|methods``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from explainers.errors import LightboxError, SelectionError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, or 1 after an error, which is told in a sentence."""
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except LightboxError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the commands and their options."""
+    top = argparse.ArgumentParser(prog="python -m explainers", description="See where a vision model looked.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    models = commands.add_parser("models", help="list the sample models")
+    models.set_defaults(run=list_models)
+    methods = commands.add_parser("methods", help="list the attribution methods and their parameters")
+    methods.set_defaults(run=list_methods)
+    attribute = commands.add_parser("attribute", help="explain what a model says about an image")
+    attribute.set_defaults(run=attribute_image)
+    add = attribute.add_argument
+    add("--model", required=True, help="a sample model's name, or a model file")
+    add("--architecture", help="for a checkpoint, such as timm/resnet50; guessed if left out")
+    add("--classes", type=Path, help="a file of class names (text, CSV or JSON)")
+    add("--image", required=True, type=Path, help="an image file")
+    add("--method", default="gradcam", help="see `python -m explainers methods` (default: gradcam)")
+    add("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the method; may be repeated")
+    add("--target", default="predicted", help="predicted, a class name or a class index (default: predicted)")
+    add("--versus", default="", help="contrast with a class: predicted (the next best), a name or an index")
+    add("--out", type=Path, help="where to write the heatmap as PNG")
+    add("--array", type=Path, help="where to write scores and picture as .npz")
+    add("--json", type=Path, help="where to write the result as JSON (default: standard output)")
+    return top
+
+
+def list_models(options: argparse.Namespace) -> None:
+    """Print the sample models, one to a line."""
+    import sample_models
+
+    for model in sample_models.models().values():
+        print(f"{model.name:24} {model.sentence}")
+
+
+def list_methods(options: argparse.Namespace) -> None:
+    """Print the methods with their parameters."""
+    from explainers.compute import methods
+
+    for method in methods().values():
+        print(f"{method.name:24} {method.summary}")
+        for parameter in method.parameters:
+            bounds = f", {parameter.low:g} to {parameter.high:g}" if parameter.high else ""
+            choices = f", {' | '.join(parameter.choices)}" if parameter.choices else ""
+            default = parameter.default if parameter.default != "" else "automatic"
+            print(f"{'':24}   --set {parameter.name}={default}{bounds}{choices}: {parameter.help}")
+
+
+def attribute_image(options: argparse.Namespace) -> None:
+    """Explain an image and write what was asked for."""
+    from components.heatmap import View, blend, encode_png
+    from explainers import compute, images
+    from explainers.results import pack
+    from explainers.targets import choose_target, name_target
+
+    model = open_model(options)
+    picture = images.read(read_file(options.image), options.image.name)[0]
+    prediction = compute.predict(model, picture)
+    target = choose_target(model.info, prediction, options.target, options.versus)
+    attribution = compute.explain(model, picture, options.method, target, parameters(options.set))
+    crop = model.info.preprocessing.crop(picture.pixels)
+    if options.out:
+        options.out.write_bytes(encode_png(blend(crop, attribution.values, attribution.signed, View()), 2))
+    if options.array:
+        options.array.write_bytes(pack(crop, attribution))
+    result: dict[str, Any] = {
+        "predictions": [
+            {
+                "class": model.info.class_names[index],
+                "index": index,
+                "probability": round(float(prediction.probabilities[index]), 6),
+                "logit": float(prediction.logits[index]),
+            }
+            for index in prediction.top()
+        ],
+        "target": name_target(model.info, target),
+        "output": attribution.output,
+        "sum": attribution.total,
+        "expected": attribution.expected,
+        "provenance": attribution.provenance,
+    }
+    text = json.dumps(result, indent=2, ensure_ascii=False)
+    if options.json:
+        options.json.write_text(text + "\n")
+    else:
+        print(text)
+
+
+def open_model(options: argparse.Namespace) -> Any:
+    """Load a sample model by its name, or a model file."""
+    import sample_models
+
+    if options.model in sample_models.models():
+        return sample_models.load(options.model)
+    if not Path(options.model).is_file():
+        raise SelectionError(
+            f"'{options.model}' is neither a sample model ({', '.join(sample_models.models())}) nor a file. "
+            "See `python -m explainers models`."
+        )
+    from explainers.graph.class_names import read_class_names
+    from explainers.graph.loader import load
+
+    names = read_class_names(read_file(options.classes), options.classes.name) if options.classes else ()
+    file = Path(options.model)
+    return load(read_file(file), file.name, architecture=options.architecture, class_names=names)
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file; raises SelectionError if there is none."""
+    if not path.is_file():
+        raise SelectionError(f"There is no file {path}. Check its name.")
+    return path.read_bytes()
+
+
+def parameters(given: list[str]) -> dict[str, str]:
+    """Split NAME=VALUE options."""
+    for item in given:
+        if "=" not in item:
+            raise SelectionError(f"'--set {item}' lacks a value; write --set NAME=VALUE.")
+    return dict(item.split("=", 1) for item in given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

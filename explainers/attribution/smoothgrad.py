@@ -1,0 +1,69 @@
+"""SmoothGrad: the gradient averaged over noisy copies of the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from explainers.attribution.gradients import sum_gradients
+from explainers.attribution.method import Index, Method, Scores
+from explainers.graph.model import Model
+from explainers.jobs import Progress
+from explainers.parameters import parameter
+from explainers.results import Target
+
+
+@dataclass(frozen=True)
+class SmoothGrad(Method):
+    """The mean gradient over copies with Gaussian noise (Smilkov et al. 2017, arXiv:1706.03825).
+
+    All images of a batch get the same noise, each scaled by its own range of values.
+    """
+
+    name = "smoothgrad"
+    title = "SmoothGrad"
+    summary = "The gradient, averaged over noisy copies of the image so that only what is stable remains."
+    citation = "Smilkov et al. 2017, arXiv:1706.03825"
+    signed = True
+    unit = "logit per unit of input"
+
+    samples: int = parameter(
+        24,
+        "Noisy copies",
+        "How many copies are averaged. More are smoother and slower.",
+        low=4,
+        high=128,
+        step=4,
+    )
+    noise: float = parameter(
+        0.15,
+        "Noise",
+        "The noise's standard deviation as a share of the span from the image's darkest to its brightest value.",
+        low=0,
+        high=1,
+        step=0.05,
+        unit="of the value range",
+    )
+    seed: int = parameter(0, "Random seed", "The same seed gives the same noise.", low=0, high=2**31 - 1)
+
+    def attribute(
+        self,
+        model: Model,
+        inputs: Float[Tensor, "batch channel height width"],
+        targets: Sequence[Target],
+        progress: Progress,
+    ) -> Scores:
+        """Average the gradients at the noisy copies."""
+        generator = torch.Generator().manual_seed(self.seed)
+        noise = torch.randn(self.samples, *inputs.shape[1:], generator=generator)
+        spread = self.noise * (inputs.amax((1, 2, 3)) - inputs.amin((1, 2, 3))).view(-1, 1, 1, 1)
+        weights = torch.full((self.samples,), 1 / self.samples)
+
+        def disturb(step: Index, image: Index) -> Float[Tensor, "pair channel height width"]:
+            return inputs[image] + spread[image] * noise[step]
+
+        return Scores(sum_gradients(model, inputs, disturb, weights, targets, progress))

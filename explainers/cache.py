@@ -1,0 +1,305 @@
+"""The one cache: each result computed once, however many sessions and processes ask for it.
+
+Results are content-addressed, so equal keys mean equal results. A result is looked for in memory, then among the
+computations under way, then (if it may leave memory) on disk, and only then computed. Free of torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from filelock import FileLock
+
+from explainers.errors import CancelledError
+from explainers.jobs import Progress, Workers
+from explainers.results import Passes, Result, passes, restore, store
+
+R = TypeVar("R", bound=Result)
+
+#: Bytes of results that memory and disk hold unless told otherwise.
+MEMORY_LIMIT = 2 * 1024**3
+DISK_LIMIT = 8 * 1024**3
+
+#: Lock files on disk; two keys of one stripe wait for each other across processes, which costs time but no harm.
+STRIPE = 3
+
+
+def digest(*parts: Any) -> str:
+    """Name content: SHA-256 over JSON values, independent of the order of mappings."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@dataclass
+class Counters:
+    """What the cache did since the start: one number for each way that a request can go, and the passes it cost.
+
+    ``computed`` counts the finished computations by the kind of their result.
+    """
+
+    hits: int = 0
+    disk_hits: int = 0
+    joined: int = 0
+    misses: int = 0
+    errors: int = 0
+    cancelled: int = 0
+    evictions: int = 0
+    entries: int = 0
+    bytes: int = 0
+    forward: int = 0
+    backward: int = 0
+    images: int = 0
+    computed: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class _Computation(Generic[R]):
+    """One computation under way and how many still wait for it."""
+
+    future: Future[R] = field(default_factory=Future)
+    progress: Progress = field(default_factory=Progress)
+    waiting: int = 0
+    urgency: int = 0
+    started: bool = False
+
+
+class Job(Generic[R]):
+    """One caller's hold on a result that is there already or will be."""
+
+    def __init__(self, computation: _Computation[R], leave: Callable[[], None]) -> None:
+        self._computation = computation
+        self._leave = leave
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a result or an error."""
+        return self._computation.future.done()
+
+    @property
+    def progress(self) -> float:
+        """How much is done, from 0 to 1."""
+        return self._computation.progress.fraction
+
+    def result(self, timeout: float | None = None) -> R:
+        """Wait for the result; raises what the computation raised, or TimeoutError after ``timeout`` seconds."""
+        return self._computation.future.result(timeout)
+
+    def wait(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds for the end of the computation; tells whether it came."""
+        try:
+            self._computation.future.exception(timeout)
+        except TimeoutError:
+            return False
+        return True
+
+    def then(self, call: Callable[[R], object]) -> None:
+        """Call with the result once it is there; nothing is called after an error."""
+
+        def pass_on(future: Future[R]) -> None:
+            if future.exception() is None:
+                call(future.result())
+
+        self._computation.future.add_done_callback(pass_on)
+
+    def cancel(self) -> None:
+        """Give up waiting; the computation stops when nobody waits any more."""
+        self._leave()
+
+
+class Cache:
+    """Results by key in memory (least recently used out first), with a disk tier that processes share.
+
+    ``folder`` is the disk tier, None for none; only results asked for with ``durable`` reach it. Limits are in bytes.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        memory_limit: int = MEMORY_LIMIT,
+        disk_limit: int = DISK_LIMIT,
+        workers: int = 2,
+    ) -> None:
+        self._folder = folder
+        self.memory_limit = memory_limit
+        self._results: OrderedDict[str, Result] = OrderedDict()
+        self._under_way: dict[str, _Computation[Any]] = {}
+        self._lock = threading.Lock()
+        self._counters = Counters()
+        self._workers = Workers(workers)
+        if folder is not None:
+            (folder / "locks").mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / "locks" / "prune"):
+                _prune(folder, disk_limit)
+
+    @property
+    def counters(self) -> Counters:
+        """A copy of the counters of this moment."""
+        with self._lock:
+            return replace(self._counters, computed=dict(self._counters.computed))
+
+    def submit(self, key: str, compute: Callable[[Progress], R], *, durable: bool = False, urgency: int = 0) -> Job[R]:
+        """Ask for a result; computes it on a worker unless it is there or under way already.
+
+        ``durable`` lets the result reach the disk: only for results on server-side data. ``urgency`` 1 lets others go
+        first. An error goes to all who wait and is not kept: the next request tries again.
+        """
+        with self._lock:
+            if key in self._results:
+                self._counters.hits += 1
+                self._results.move_to_end(key)
+                return _finished(self._results[key])  # type: ignore[arg-type]  # equal keys name results of one kind
+            computation = self._under_way.get(key)
+            if computation is None:
+                computation = self._under_way[key] = _Computation(urgency=urgency)
+                start = True
+            else:
+                self._counters.joined += 1
+                start = urgency < computation.urgency and not computation.started
+                computation.urgency = min(urgency, computation.urgency)
+            computation.waiting += 1
+        if start:
+            self._workers.add(lambda: self._run(key, compute, computation, durable), urgency)
+        return Job(computation, _once(lambda: self._leave(key, computation)))
+
+    def get(self, key: str, compute: Callable[[Progress], R], *, durable: bool = False) -> R:
+        """Ask for a result and wait for it."""
+        return self.submit(key, compute, durable=durable).result()
+
+    def clear(self) -> None:
+        """Forget all results in memory; the disk keeps its own."""
+        with self._lock:
+            self._results.clear()
+            self._counters.entries = self._counters.bytes = 0
+
+    def _leave(self, key: str, computation: _Computation[Any]) -> None:
+        with self._lock:
+            computation.waiting -= 1
+            if computation.waiting == 0 and not computation.future.done():
+                computation.progress.cancel()
+                if self._under_way.get(key) is computation:
+                    del self._under_way[key]
+
+    def _run(self, key: str, compute: Callable[[Progress], R], computation: _Computation[R], durable: bool) -> None:
+        with self._lock:
+            if computation.started:  # queued a second time when somebody more urgent joined
+                return
+            computation.started = True
+        try:
+            computation.progress(0, 0)
+            result = self._fetch(key, compute, computation.progress, durable)
+        except BaseException as error:  # whatever it is goes to those who wait, not to the worker thread
+            self._end(key, computation)
+            with self._lock:
+                self._counters.cancelled += isinstance(error, CancelledError)
+                self._counters.errors += not isinstance(error, CancelledError)
+            computation.future.set_exception(error)
+        else:
+            self._keep(key, result)
+            self._end(key, computation)
+            computation.future.set_result(result)
+
+    def _end(self, key: str, computation: _Computation[Any]) -> None:
+        with self._lock:
+            if self._under_way.get(key) is computation:
+                del self._under_way[key]
+
+    def _fetch(self, key: str, compute: Callable[[Progress], R], progress: Progress, durable: bool) -> R:
+        if self._folder is None or not durable:
+            return self._compute(compute, progress)
+        file = self._folder / key[:2] / f"{key}.npz"
+        with FileLock(self._folder / "locks" / key[:STRIPE]):
+            found = _read(file)
+            if found is not None:
+                with self._lock:
+                    self._counters.disk_hits += 1
+                return found  # type: ignore[return-value]  # equal keys name results of one kind
+            result = self._compute(compute, progress)
+            _write(file, store(result))
+        return result
+
+    def _compute(self, compute: Callable[[Progress], R], progress: Progress) -> R:
+        counts = Passes()
+        token = passes.set(counts)
+        try:
+            result = compute(progress)
+            with self._lock:
+                kind = type(result).__name__
+                self._counters.computed[kind] = self._counters.computed.get(kind, 0) + 1
+            return result
+        finally:
+            passes.reset(token)
+            with self._lock:
+                self._counters.misses += 1
+                self._counters.forward += counts.forward
+                self._counters.backward += counts.backward
+                self._counters.images += counts.images
+
+    def _keep(self, key: str, result: Result) -> None:
+        with self._lock:
+            replaced = self._results.pop(key, None)  # a cancelled computation may have ended all the same
+            self._results[key] = result
+            self._counters.bytes += result.nbytes - (replaced.nbytes if replaced else 0)
+            while self._counters.bytes > self.memory_limit and self._results:
+                _, old = self._results.popitem(last=False)
+                self._counters.bytes -= old.nbytes
+                self._counters.evictions += 1
+            self._counters.entries = len(self._results)
+
+
+def _finished(result: R) -> Job[R]:
+    computation: _Computation[R] = _Computation()
+    computation.future.set_result(result)
+    return Job(computation, lambda: None)
+
+
+def _once(call: Callable[[], None]) -> Callable[[], None]:
+    """Let a call happen one time only."""
+    pending = [call]
+
+    def run() -> None:
+        if pending:
+            pending.pop()()
+
+    return run
+
+
+def _read(file: Path) -> Result | None:
+    """Read a result from disk; a damaged file counts as absent and is removed."""
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    try:
+        result = restore(data)
+    except ValueError:
+        file.unlink(missing_ok=True)
+        return None
+    os.utime(file)
+    return result
+
+
+def _write(file: Path, data: bytes) -> None:
+    """Write a file so that a reader sees all of it or nothing."""
+    file.parent.mkdir(exist_ok=True)
+    temporary = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
+    temporary.write_bytes(data)
+    temporary.replace(file)
+
+
+def _prune(folder: Path, limit: int) -> None:
+    """Remove the files that were not used for longest until the rest fits the limit."""
+    files = sorted(((file.stat(), file) for file in folder.glob("*/*.npz")), key=lambda item: item[0].st_mtime)
+    excess = sum(stat.st_size for stat, _ in files) - limit
+    for stat, file in files:
+        if excess <= 0:
+            break
+        file.unlink(missing_ok=True)
+        excess -= stat.st_size

@@ -1,0 +1,84 @@
+"""Pictures that lie on the server: listed at once, read one by one when they are needed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from explainers.errors import ImageError, SelectionError
+from explainers.images.formats import ACCEPTED, read_file, sniff
+from explainers.images.naming import is_junk, natural_key
+from explainers.images.picture import Picture, Window
+
+SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".dcm", ".dicom"])
+
+#: The largest file read, in bytes.
+MAX_FILE = 2**30
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A picture on the server that has not been read yet; ``box`` (left, top, right, bottom) cuts a part out of it."""
+
+    name: str
+    path: Path
+    label: str | None = None
+    caption: str = ""
+    box: tuple[int, int, int, int] | None = None
+
+    def read(self, *, frame: int | None = None, window: Window = None) -> Picture:
+        """Read the picture, with ``frame`` and ``window`` as for an upload; raises ImageError."""
+        try:
+            if self.path.stat().st_size > MAX_FILE:
+                raise ImageError(f"{self.name} has more than {MAX_FILE / 2**30:g} GiB. Save it smaller.")
+            data = self.path.read_bytes()
+        except OSError as error:
+            raise ImageError(f"{self.name} cannot be read from the server: {error.strerror}. List it anew.") from None
+        picture = replace(read_file(data, self.name, frame, window), private=False, label=self.label)
+        if not self.box:
+            return picture
+        left, top, right, bottom = self.box
+        pixels = picture.pixels[top:bottom, left:right].copy()
+        return replace(picture, pixels=pixels, notes=(*picture.notes, "a part of a larger picture"))
+
+
+class Samples(tuple[Sample, ...]):
+    """Samples in their order, to be had by index or by name."""
+
+    def named(self, name: str) -> Sample:
+        """Find a sample by its name; raises SelectionError."""
+        for sample in self:
+            if sample.name == name:
+                return sample
+        names = ", ".join(sample.name for sample in self[:20])
+        raise SelectionError(f"There is no picture '{name}'. Choose one of {names}{', ...' if len(self) > 20 else ''}.")
+
+
+def find(folder: Path) -> Samples:
+    """List the pictures in a folder and below, sorted by name, without decoding any.
+
+    The first folder below ``folder`` is the label. Links that lead out of the folder are not followed. Raises
+    ImageError.
+    """
+    if not folder.is_dir():
+        raise ImageError(f"{folder} is no folder on the server. Give the path of one that holds {ACCEPTED} files.")
+    root = folder.resolve()
+    paths = [Path(parent, name) for parent, _, names in os.walk(root) for name in names]
+    pictures = [path for path in paths if path.resolve().is_relative_to(root) and is_picture(path, root)]
+    if not pictures:
+        raise ImageError(f"{folder} holds no pictures in any of its {len(paths)} files. Put {ACCEPTED} files into it.")
+    relative = sorted((path.relative_to(root) for path in pictures), key=lambda path: natural_key(path.parts))
+    return Samples(
+        Sample(path.as_posix(), root / path, path.parts[0] if len(path.parts) > 1 else None) for path in relative
+    )
+
+
+def is_picture(path: Path, root: Path) -> bool:
+    """Tell by a file's suffix whether it is a picture, and by its first bytes if it has no suffix of letters."""
+    if is_junk(path.relative_to(root).parts) or not path.is_file():
+        return False
+    if path.suffix[1:].isalpha():
+        return path.suffix.lower() in SUFFIXES
+    with path.open("rb") as file:
+        return sniff(file.read(132)) not in (None, "ZIP")

@@ -1,0 +1,142 @@
+"""What every file becomes: 8-bit colours for people and models alike, and notes on how they came to be."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Real, UInt8
+from PIL import Image
+
+from explainers.errors import ImageError
+
+#: The largest picture accepted, in pixels; a full-field mammogram has 30 million.
+MAX_PIXELS = 64_000_000
+
+#: All that the decoders have been seen to raise on damaged data.
+DECODER_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+#: A window on values: width and centre.
+Window = tuple[float, float] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture as read from a file.
+
+    ``pixels`` are made read-only. ``private`` is True for what a person uploaded: nothing computed from it may reach
+    the disk. ``notes`` say in words what was done to it; ``frames`` is how many frames or pages its file holds.
+    """
+
+    name: str
+    pixels: UInt8[np.ndarray, "h w 3"]
+    label: str | None = None
+    private: bool = True
+    notes: tuple[str, ...] = ()
+    frames: int = 1
+
+    def __post_init__(self) -> None:
+        self.pixels.setflags(write=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of shape and pixels, as hexadecimal digits."""
+        digest = hashlib.sha256(str(self.pixels.shape).encode())
+        digest.update(np.ascontiguousarray(self.pixels).data)
+        return digest.hexdigest()
+
+
+def thumbnail(picture: Picture | UInt8[np.ndarray, "h w 3"], side: int = 96) -> bytes:
+    """Shrink a picture into a square of ``side`` pixels, as the bytes of a JPEG file."""
+    image = Image.fromarray(picture.pixels if isinstance(picture, Picture) else picture)
+    image.thumbnail((side, side), reducing_gap=2)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+def check_size(name: str, width: int, height: int) -> None:
+    """Raise ImageError if a picture of this size must not be decoded."""
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{name} measures {width} × {height} pixels; Lightbox reads up to {MAX_PIXELS // 10**6} million. "
+            "Crop it or save it smaller."
+        )
+
+
+def check_frame(name: str, frame: int | None, frames: int) -> int:
+    """Return the index of the chosen frame (counted from 1; None for the first); raises ImageError."""
+    if not 1 <= (frame or 1) <= frames:
+        raise ImageError(f"{name} has no frame {frame}; choose one from 1 to {frames}.")
+    return (frame or 1) - 1
+
+
+@contextmanager
+def decoding(name: str, kind: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into an ImageError.
+
+    Decoders' own words are dropped, warnings too, because they may quote a header that identifies a patient.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except DECODER_ERRORS:
+            raise ImageError(
+                f"{name} begins like {kind} but cannot be decoded: it is damaged, cut short or of a rare kind. "
+                "Export it again, or save it as PNG."
+            ) from None
+
+
+def reduce_depth(
+    name: str, values: Real[np.ndarray, "h w *channel"], window: tuple[float, float] | None
+) -> tuple[UInt8[np.ndarray, "h w *channel"], str]:
+    """Scale values of more than 8 bits to 0..255 and say how; raises ImageError if no value is finite.
+
+    Without a ``window`` (width, centre) the picture's smallest value becomes black and its largest white.
+    """
+    whole = values.dtype.kind in "iu"
+    finite = values if whole else values[np.isfinite(values)]
+    if not finite.size:
+        raise ImageError(f"{name} holds no finite value. Export it again with numbers in it.")
+    if window:
+        width, centre = window
+        return to_bytes(values, centre - width / 2, centre + width / 2), f"window {width:g}/{centre:g} (width/centre)"
+    low, high = finite.min(), finite.max()
+    kind = f"{values.dtype.itemsize * 8}-bit values" if whole else "values"
+    return to_bytes(values, low, high), f"{kind} {low:g}..{high:g} scaled to 8 bit"
+
+
+def to_bytes(values: Real[np.ndarray, "h w *channel"], low: float, high: float) -> UInt8[np.ndarray, "h w *channel"]:
+    """Map low..high to 0..255, clipping what lies outside; not-a-number becomes black."""
+    # Halves, because the difference of two large numbers can exceed the largest; in place, because pictures are large.
+    scaled = values * np.float64(0.5)
+    scaled -= np.float64(low) / 2
+    scaled /= max(np.float64(high) / 2 - np.float64(low) / 2, np.finfo(np.float64).tiny)
+    np.nan_to_num(scaled.clip(0, 1, out=scaled), copy=False, nan=0)
+    scaled *= 255
+    scaled += 0.5
+    return scaled.astype(np.uint8)

@@ -1,0 +1,46 @@
+"""What an uploaded model file seems to be: the guesses that the upload form starts from. Free of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from explainers.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class Guess:
+    """An architecture by its qualified name ("timm/resnet50") and how many of the file's tensors fit it."""
+
+    architecture: str
+    fitting: int
+    tensors: int
+
+    @property
+    def exact(self) -> bool:
+        """Whether every tensor of the file has its place in the architecture."""
+        return self.fitting == self.tensors
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a model file holds, as far as that can be told without running it.
+
+    ``format`` is "safetensors", "checkpoint" or "pt2". ``guesses`` are architectures, best first, ``choices`` all there
+    are to choose from; both are empty for a ``.pt2`` archive, which brings its own. ``classes`` counts the outputs and
+    ``channels`` the colours of the input; ``class_names`` is empty unless they can be told.
+    """
+
+    name: str
+    format: str
+    guesses: tuple[Guess, ...]
+    choices: tuple[str, ...]
+    classes: int
+    channels: int
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def architecture(self) -> str | None:
+        """The best guess, None where the file brings its own architecture."""
+        return self.guesses[0].architecture if self.guesses else None

@@ -1,0 +1,184 @@
+"""Composites: which rule is used where."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, fx
+
+from explainers.errors import SelectionError
+from explainers.graph.model import Model
+from explainers.preprocessing import Preprocessing
+from explainers.relevance import rules
+from explainers.relevance.rules import Modifier, Rule
+from explainers.relevance.tape import Tape
+
+aten = torch.ops.aten
+
+TRANSPOSED = frozenset({aten.conv_transpose1d.default, aten.conv_transpose2d.input, aten.conv_transpose3d.input})
+CONVOLUTIONS = TRANSPOSED | {
+    getattr(operator, overload)
+    for operator in (aten.conv1d, aten.conv2d, aten.conv3d)
+    for overload in ("default", "padding")
+}
+AFFINE = CONVOLUTIONS | {aten.linear.default}
+SOFTMAX = frozenset({aten.softmax.int, aten._softmax.default})
+ATTENTION = SOFTMAX | {aten.scaled_dot_product_attention.default}
+
+
+COMPOSITES = (
+    "epsilon",
+    "epsilon-plus",
+    "epsilon-plus-flat",
+    "epsilon-alpha2-beta1-flat",
+    "epsilon-gamma-box",
+    "attnlrp",
+    "cp-lrp",
+)
+
+
+@dataclass(frozen=True)
+class Composite:
+    """Rules for convolutions, for dense layers and, if it differs, for the first of them.
+
+    ``overrides`` are pairs of a pattern on layer names (as for file names, "layer4.*") and a rule; the first that
+    matches wins. ``through_softmax`` follows AttnLRP (Achtibat et al. 2024, arXiv:2402.05602); without it the
+    attention weights are constants, as in CP-LRP (Ali et al. 2022, arXiv:2202.07304). ``stabilizer`` is the epsilon
+    of everything that is neither convolution nor dense.
+    """
+
+    name: str
+    convolution: Rule
+    dense: Rule
+    first: Rule | None = None
+    overrides: tuple[tuple[str, Rule], ...] = ()
+    through_softmax: bool = True
+    stabilizer: float = rules.STABILIZER
+
+
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """A composite applied to a model: the rule of every affine operator, and the nodes that carry relevance.
+
+    ``weights`` are modified weights by node name and modifier, shared by all composites on the model.
+    """
+
+    composite: Composite
+    rules: Mapping[fx.Node, Rule]
+    carriers: frozenset[fx.Node]
+    weights: dict[tuple[str, Modifier], Tensor]
+
+    def weight(self, tape: Tape, node: fx.Node, modifier: Modifier) -> Tensor:
+        """Read a weight as a rule modifies it."""
+        if modifier is rules.same:
+            return tape.value(node)
+        key = (node.name, modifier)
+        if (found := self.weights.get(key)) is None:
+            found = self.weights[key] = modifier(tape.value(node))
+        return found
+
+
+#: What was assigned to each model that is alive; it begins anew when a model has seen this many composites.
+ASSIGNMENTS = 8
+assignments: WeakKeyDictionary[Model, dict[Composite, Assignment]] = WeakKeyDictionary()
+
+
+def assign(model: Model, composite: Composite) -> Assignment:
+    """Give every affine operator of a model its rule, or read what was given before."""
+    known = assignments.setdefault(model, {})
+    if composite not in known:
+        if len(known) >= ASSIGNMENTS:
+            known.clear()
+        weights = next((other.weights for other in known.copy().values()), {})
+        known[composite] = Assignment(
+            composite, assign_rules(model, composite), find_carriers(model, composite), weights
+        )
+    return known[composite]
+
+
+def assign_rules(model: Model, composite: Composite) -> Mapping[fx.Node, Rule]:
+    """Choose the rule of every affine operator."""
+    affine = [node for node in model.program.graph.nodes if node.target in AFFINE]
+    found = {node: composite.convolution if node.target in CONVOLUTIONS else composite.dense for node in affine}
+    if composite.first and affine:
+        found[affine[0]] = composite.first
+    for pattern, rule in reversed(composite.overrides):
+        found.update({node: rule for node in affine if any(fnmatchcase(name, pattern) for name in names(node))})
+    return found
+
+
+def find_carriers(model: Model, composite: Composite) -> frozenset[fx.Node]:
+    """Find the nodes whose values depend on the image, other than through its shape or attention held constant."""
+    found = {model.input_node}
+    for node in model.program.graph.nodes:
+        held = node.target in SOFTMAX and not composite.through_softmax
+        if not held and is_floating(node.meta.get("val")) and not found.isdisjoint(node.all_input_nodes):
+            found.add(node)
+    return frozenset(found)
+
+
+def is_floating(value: Any) -> bool:
+    """Whether a traced value is a floating-point tensor, or several."""
+    if isinstance(value, (tuple, list)):
+        return any(is_floating(item) for item in value)
+    return isinstance(value, Tensor) and value.dtype.is_floating_point
+
+
+def names(node: fx.Node) -> list[str]:
+    """The names of the layers that a node is in, the innermost first."""
+    inside = [path.split("@")[0] for path, _ in (node.meta.get("nn_module_stack") or {}).values() if path]
+    return [*(name for name, _ in node.meta.get("layers", ())), *reversed(inside)]
+
+
+def composite(
+    name: str, preprocessing: Preprocessing, epsilon: float = rules.STABILIZER, gamma: float = 0.25
+) -> Composite:
+    """Make a composite by its name; raises SelectionError.
+
+    ``epsilon`` is for epsilon rules and ``gamma`` for gamma rules. Sources: Montavon et al. 2019, Kohlbrenner et al.
+    2020 (arXiv:1910.09840), Anders et al. 2021 (arXiv:2106.13200), Achtibat et al. 2024 (arXiv:2402.05602).
+    """
+    dense, plus = rules.epsilon(epsilon), rules.zplus()
+    low, high = (
+        tuple((bound - mean) / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True))
+        for bound in (0, 1)
+    )
+    made = (
+        Composite("epsilon", dense, dense),
+        Composite("epsilon-plus", plus, dense),
+        Composite("epsilon-plus-flat", plus, dense, rules.flat()),
+        Composite("epsilon-alpha2-beta1-flat", rules.alpha_beta(2.0, 1.0), dense, rules.flat()),
+        Composite("epsilon-gamma-box", rules.gamma(gamma), dense, rules.zbox(low, high)),
+        Composite("attnlrp", dense, dense),
+        Composite("cp-lrp", dense, dense, through_softmax=False),
+    )
+    for candidate in made:
+        if candidate.name == name:
+            return candidate
+    raise SelectionError(f"There is no composite '{name}'. Choose one of {', '.join(COMPOSITES)}.")
+
+
+def choose_composite(model: Model) -> tuple[str, str]:
+    """Choose a composite for the graph; returns its name and a sentence that says why."""
+    targets = [node.target for node in model.program.graph.nodes]
+    attention = sum(target in ATTENTION for target in targets)
+    convolutions = sum(target in CONVOLUTIONS for target in targets)
+    if attention and convolutions > 1:
+        return "epsilon-plus", (
+            f"The model mixes {convolutions} convolutions with {attention} attention layers: z-plus for convolutions, "
+            "epsilon for dense layers and AttnLRP inside attention."
+        )
+    if attention or convolutions <= 1:
+        return "attnlrp", (
+            f"The model is built of dense layers{f' and {attention} attention layers' if attention else ''}: AttnLRP, "
+            "which is faithful there."
+        )
+    return "epsilon-plus-flat", (
+        f"The model is built of {convolutions} convolutions: z-plus for them, flat for the first and epsilon for "
+        "dense layers, which gives the clearest maps."
+    )

@@ -1,0 +1,63 @@
+"""Where relevance starts: the explained outputs, each with its own value as its relevance, as in zennit-crp."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from explainers.errors import SelectionError
+from explainers.graph.model import score
+from explainers.results import Target
+
+
+def seed_targets(outputs: Float[Tensor, "batch class"], targets: Sequence[Target]) -> Float[Tensor, "1 batch class"]:
+    """Start at each image's class with its logit, and for a contrast at the other class with the logit negated.
+
+    Raises SelectionError for a class that the model does not have.
+    """
+    score(outputs, targets)
+    seeds = torch.zeros_like(outputs)
+    for row, target in enumerate(targets):
+        if target.versus is not None:
+            seeds[row, target.versus] -= outputs[row, target.versus]
+        seeds[row, target.index] += outputs[row, target.index]
+    return seeds[None]
+
+
+def seed_region(
+    outputs: Float[Tensor, "batch class height width"],
+    index: int,
+    region: Bool[Tensor, "height width"] | None = None,
+) -> Float[Tensor, "1 batch class height width"]:
+    """Start at one class of a segmentation, in a region of any shape down to a pixel (None: everywhere).
+
+    L-CRP, Dreyer et al. 2023, arXiv:2211.11426. Raises SelectionError for an unknown class or another shape.
+    """
+    shape = outputs.shape[2:]
+    if region is not None and region.shape != shape:
+        raise SelectionError(f"The region has the shape {tuple(region.shape)}; the model's map has {tuple(shape)}.")
+    return seed_entries(outputs, (index,), region)
+
+
+def seed_box(outputs: Float[Tensor, "batch box value"], box: int, value: int) -> Float[Tensor, "1 batch box value"]:
+    """Start at one value (a class's score or a coordinate) of one of a detector's boxes (L-CRP, arXiv:2211.11426).
+
+    Raises SelectionError for a box or value that the model does not have.
+    """
+    return seed_entries(outputs, (box, value))
+
+
+def seed_entries(
+    outputs: Float[Tensor, "batch *output"], place: tuple[int, ...], region: Bool[Tensor, "*rest"] | None = None
+) -> Float[Tensor, "1 batch *output"]:
+    """Start at one entry of the output, or at those of its sub-array that are in a region."""
+    for index, size in zip(place, outputs.shape[1:], strict=False):
+        if not 0 <= index < size:
+            raise SelectionError(f"Output {index} was asked for, but the model has outputs 0 to {size - 1} there.")
+    seeds = torch.zeros_like(outputs)
+    chosen = outputs[:, *place]
+    seeds[:, *place] = chosen if region is None else chosen * region
+    return seeds[None]

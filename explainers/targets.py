@@ -1,0 +1,52 @@
+"""Which output to explain, from what a person picks, links or types. Free of torch."""
+
+from __future__ import annotations
+
+import difflib
+
+from explainers.errors import SelectionError
+from explainers.results import ModelInfo, Prediction, Target
+
+PREDICTED = "predicted"
+
+
+def find_class(info: ModelInfo, wanted: str) -> int:
+    """Find a class by its index or its name; raises SelectionError with the nearest names."""
+    wanted = wanted.strip()
+    if wanted.isdigit() and int(wanted) < len(info.class_names):
+        return int(wanted)
+    lowered = [name.casefold() for name in info.class_names]
+    if wanted.casefold() in lowered:
+        return lowered.index(wanted.casefold())
+    near = difflib.get_close_matches(wanted.casefold(), lowered, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it has classes 0 to {len(lowered) - 1}."
+    raise SelectionError(f"The model {info.name} has no class '{wanted}'; {hint}")
+
+
+def choose_target(info: ModelInfo, prediction: Prediction, wanted: str = PREDICTED, versus: str = "") -> Target:
+    """Turn "predicted", a class name or a class index, and what to contrast it with, into a Target.
+
+    ``versus`` "" asks for no contrast; "predicted" in it means the best class that is not the target.
+    """
+    best = prediction.top(2)
+    index = best[0] if wanted == PREDICTED else find_class(info, wanted)
+    if not versus:
+        return Target(index)
+    other = (
+        next((rival for rival in best if rival != index), index) if versus == PREDICTED else find_class(info, versus)
+    )
+    if other == index:
+        raise SelectionError(f"The class {info.class_names[index]} cannot be contrasted with itself. Choose another.")
+    return Target(index, other)
+
+
+def name_target(info: ModelInfo, target: Target) -> str:
+    """Say a target in words."""
+    name = info.class_names[target.index]
+    return name if target.versus is None else f"{name} rather than {info.class_names[target.versus]}"
+
+
+def explained_output(prediction: Prediction, target: Target) -> float:
+    """The score that a target explains: a class's logit or its lead over another."""
+    other = 0.0 if target.versus is None else float(prediction.logits[target.versus])
+    return float(prediction.logits[target.index]) - other

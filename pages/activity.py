@@ -1,0 +1,21 @@
+"""What has been computed, and what the cache saved."""
+
+import streamlit as st
+
+from components.counters import draw_counters
+from explainers.compute import shared_cache
+
+st.subheader("What has been computed")
+st.markdown(
+    "Every result is computed once and then kept, for everybody who uses this server. "
+    "A view that somebody has seen before costs no pass through the network."
+)
+
+
+@st.fragment(run_every=2)
+def show() -> None:
+    """Draw the counters anew every two seconds."""
+    draw_counters(shared_cache().counters, shared_cache().memory_limit)
+
+
+show()

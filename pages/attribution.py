@@ -1,0 +1,40 @@
+"""Where did the model look? What it says about a picture, and one heatmap for each way of asking."""
+
+import streamlit as st
+
+from components import controls
+from components.headline import draw_empty, draw_headline
+from components.panels import draw_panels
+from components.prediction import draw_prediction
+from components.session import Workspace, open_picture
+from components.strip import choose_picture
+from explainers import compute
+from explainers.errors import LightboxError
+from explainers.targets import choose_target
+
+workspace: Workspace = st.session_state["workspace"]
+model, pictures = workspace.model, workspace.pictures
+if not pictures:
+    draw_empty()
+    st.stop()
+index = choose_picture(pictures)
+try:
+    picture, following = open_picture(pictures[index]), open_picture(pictures[(index + 1) % len(pictures)])
+    with st.spinner("Asking the model …"):
+        prediction = compute.predict(model, picture)
+    with st.sidebar:
+        draw_prediction(model.info, prediction)
+        wanted, versus = controls.choose_output(model.info, prediction)
+        methods, unsuitable = compute.methods(), compute.unsuitable_methods(model.info)
+        chosen = {
+            name: controls.choose_parameters(methods[name], model.info)
+            for name in controls.choose_methods(methods, unsuitable)
+        }
+    target = choose_target(model.info, prediction, wanted, versus)
+except LightboxError as error:
+    st.error(str(error), icon=":material/error:")
+    st.stop()
+draw_headline(model.info, prediction, target, picture)
+jobs = {name: compute.submit_attribution(model, picture, name, target, chosen[name]) for name in chosen}
+if draw_panels(model.info, picture, methods, jobs):
+    compute.prefetch(model, following, wanted, versus, chosen)

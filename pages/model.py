@@ -1,0 +1,16 @@
+"""The model: what it is, and how to bring your own."""
+
+import streamlit as st
+
+import sample_models
+from components.model_card import draw_model
+from components.session import Workspace
+from components.upload import draw_upload
+
+workspace: Workspace = st.session_state["workspace"]
+left, right = st.columns(2, gap="large")
+with left:
+    draw_model(workspace.model.info, sample_models.models().get(workspace.model.info.name))
+with right:
+    st.subheader("Bring your own")
+    draw_upload(workspace.pictures)

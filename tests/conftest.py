@@ -1,0 +1,86 @@
+"""What tests share: tiny models with known weights, the real app on a port of its own, a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+ROOT = Path(__file__).parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the fast tests first and those in a browser last."""
+    items.sort(key=lambda item: "browser" in getattr(item, "fixturenames", ()))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def app_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The real app with an empty cache, as a person would start it."""
+    port = free_port()
+    folder = tmp_path_factory.mktemp("app")
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", f"--server.port={port}"]
+    environment = os.environ | {"LIGHTBOX_CACHE": str(folder / "cache")}
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        try:
+            wait_for_server(f"http://localhost:{port}", server)
+            yield f"http://localhost:{port}"
+        finally:
+            server.terminate()
+            server.wait(10)
+    assert "Traceback" not in (folder / "log").read_text()
+
+
+def wait_for_server(address: str, server: subprocess.Popen[bytes]) -> None:
+    for _ in range(300):
+        assert server.poll() is None, "the server ended before it answered"
+        try:
+            with urllib.request.urlopen(f"{address}/_stcore/health"):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError("the server did not answer within 30 s")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium where there is one, else Playwright's own."""
+    with sync_playwright() as playwright:
+        chromium = shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_app(app_address: str, browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open the app at a link in a browser session of its own; sessions end with the test."""
+    contexts = []
+
+    def go(link: str = "", **options: object) -> Page:
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.goto(f"{app_address}/{link}")
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()

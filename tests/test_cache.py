@@ -1,0 +1,191 @@
+"""The cache: one computation for a key, bounded, counted, and shared between processes through the disk."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from explainers.cache import Cache, digest
+from explainers.errors import CancelledError, ComputationError
+from explainers.jobs import Progress
+from explainers.results import Prediction, passes, restore, store
+
+
+def prediction(value: float = 1.0, size: int = 4) -> Prediction:
+    return Prediction(np.full(size, value, np.float32), np.full(size, 1 / size, np.float32))
+
+
+def test_a_repeated_request_is_a_hit_and_computes_nothing():
+    cache, calls = Cache(), []
+    for _ in range(3):
+        cache.get("key", lambda progress: calls.append(1) or prediction())
+    assert len(calls) == 1
+    assert (cache.counters.misses, cache.counters.hits) == (1, 2)
+    assert cache.counters.computed == {"Prediction": 1}
+
+
+def test_twenty_threads_that_ask_at_once_cause_one_computation():
+    cache, calls, gate = Cache(), [], threading.Event()
+
+    def compute(progress: Progress) -> Prediction:
+        calls.append(1)
+        gate.wait(5)
+        return prediction()
+
+    jobs = [cache.submit("key", compute) for _ in range(20)]
+    gate.set()
+    assert len({id(job.result(5)) for job in jobs}) == 1
+    assert len(calls) == 1
+    assert cache.counters.joined == 19
+
+
+def test_an_error_reaches_everybody_who_waits_and_is_tried_again_next_time():
+    cache = Cache()
+
+    def fail(progress: Progress) -> Prediction:
+        raise ComputationError("no")
+
+    with pytest.raises(ComputationError):
+        cache.get("key", fail)
+    assert cache.get("key", lambda progress: prediction()).logits[0] == 1
+    assert cache.counters.errors == 1
+
+
+def test_the_least_recently_used_result_leaves_first_when_memory_is_full():
+    size = prediction(size=1000).nbytes
+    cache = Cache(memory_limit=2 * size)
+    for key in ("a", "b"):
+        cache.get(key, lambda progress: prediction(size=1000))
+    cache.get("a", lambda progress: prediction(size=1000))
+    cache.get("c", lambda progress: prediction(size=1000))
+    assert cache.counters.bytes == 2 * size
+    assert cache.counters.evictions == 1
+    before = cache.counters.misses
+    cache.get("a", lambda progress: prediction())
+    assert cache.counters.misses == before
+    cache.get("b", lambda progress: prediction())
+    assert cache.counters.misses == before + 1
+
+
+def test_a_computation_stops_when_the_last_one_who_waits_leaves():
+    cache, started = Cache(), threading.Event()
+
+    def compute(progress: Progress) -> Prediction:
+        started.set()
+        for step in range(10_000):
+            progress(step, 10_000)
+            threading.Event().wait(0.001)
+        return prediction()
+
+    first, second = cache.submit("key", compute), cache.submit("key", compute)
+    assert started.wait(5)
+    first.cancel()
+    first.cancel()
+    assert not second.wait(0.05)
+    second.cancel()
+    with pytest.raises(CancelledError):
+        second.result(5)
+    assert cache.get("key", lambda progress: prediction(2)).logits[0] == 2
+    assert cache.counters.cancelled == 1
+
+
+def test_what_a_person_waits_for_goes_before_what_is_computed_ahead():
+    cache, order, gate = Cache(workers=1), [], threading.Event()
+    cache.submit("blocker", lambda progress: gate.wait(5) and prediction())
+
+    def note(key: str):
+        return lambda progress: order.append(key) or prediction()
+
+    ahead = cache.submit("ahead", note("ahead"), urgency=1)
+    asked = cache.submit("asked", note("asked"))
+    joined = cache.submit("later", note("later"), urgency=1)
+    cache.submit("later", note("later"))
+    gate.set()
+    for job in (ahead, asked, joined):
+        job.result(5)
+    assert order == ["asked", "later", "ahead"]
+
+
+def test_passes_are_counted_where_they_happen():
+    cache = Cache()
+
+    def compute(progress: Progress) -> Prediction:
+        passes.get().forward += 2
+        passes.get().images += 32
+        return prediction()
+
+    cache.get("key", compute)
+    cache.get("key", compute)
+    assert (cache.counters.forward, cache.counters.images) == (2, 32)
+
+
+def test_results_are_read_only():
+    with pytest.raises(ValueError, match="read-only"):
+        prediction().logits[0] = 3
+
+
+def test_a_durable_result_survives_a_restart(tmp_path: Path):
+    Cache(tmp_path).get("ab" * 32, lambda progress: prediction(7), durable=True)
+    fresh = Cache(tmp_path)
+    assert fresh.get("ab" * 32, lambda progress: prediction(0), durable=True).logits[0] == 7
+    assert (fresh.counters.disk_hits, fresh.counters.misses) == (1, 0)
+
+
+def test_a_private_result_never_reaches_the_disk(tmp_path: Path):
+    Cache(tmp_path).get("ab" * 32, lambda progress: prediction())
+    assert not list(tmp_path.glob("**/*.npz"))
+
+
+def test_a_damaged_file_counts_as_absent(tmp_path: Path):
+    Cache(tmp_path).get("ab" * 32, lambda progress: prediction(7), durable=True)
+    file = next(tmp_path.glob("**/*.npz"))
+    file.write_bytes(file.read_bytes()[:100])
+    assert Cache(tmp_path).get("ab" * 32, lambda progress: prediction(8), durable=True).logits[0] == 8
+    assert restore(file.read_bytes()).logits[0] == 8
+
+
+def test_the_disk_is_pruned_to_its_limit_at_the_start(tmp_path: Path):
+    cache = Cache(tmp_path)
+    for number in range(5):
+        cache.get(f"{number}" * 64, lambda progress: prediction(size=5000), durable=True)
+    size = next(tmp_path.glob("**/*.npz")).stat().st_size
+    Cache(tmp_path, disk_limit=2 * size + 100)
+    assert len(list(tmp_path.glob("**/*.npz"))) == 2
+
+
+def test_two_processes_compute_a_key_once(tmp_path: Path):
+    script = f"""
+import sys, time, numpy as np
+from pathlib import Path
+from explainers.cache import Cache
+from explainers.results import Prediction
+def compute(progress):
+    time.sleep(0.5)
+    with open({str(tmp_path / "log")!r}, "a") as log: log.write("computed\\n")
+    return Prediction(np.ones(2, np.float32), np.ones(2, np.float32) / 2)
+print(Cache(Path({str(tmp_path / "cache")!r})).get("ab" * 32, compute, durable=True).logits.sum())
+"""
+    both = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate()[0].strip() for process in both] == ["2.0", "2.0"]
+    assert (tmp_path / "log").read_text() == "computed\n"
+
+
+def test_storing_and_restoring_keeps_every_field():
+    original = prediction(3)
+    copy = restore(store(original))
+    assert type(copy) is Prediction
+    assert np.array_equal(copy.logits, original.logits)
+
+
+def test_bytes_that_hold_no_result_are_refused():
+    with pytest.raises(ValueError, match="do not hold a result"):
+        restore(b"PK\x03\x04 nothing")
+
+
+def test_a_key_depends_on_every_part_but_not_on_the_order_of_names():
+    assert digest("a", {"x": 1, "y": 2}) == digest("a", {"y": 2, "x": 1})
+    assert digest("a", {"x": 1}) != digest("a", {"x": 2})
+    assert digest("a", "b") != digest("ab")
