@@ -100,10 +100,10 @@ def _choose(method: str, parameter: Parameter, info: ModelInfo) -> Any:
     )
 
 
-def choose_view() -> View:
-    """Draw the controls of how heatmaps are shown; changing them computes nothing."""
+def choose_view(signed: bool, unsigned: bool) -> View:
+    """Draw the controls of how heatmaps are shown, colours for the kinds of scores there are; computes nothing."""
     default = View()
-    columns = st.columns([3, 3, 3, 3, 2], vertical_alignment="bottom", gap="medium")
+    columns = st.columns([3, 3, 3, 3], vertical_alignment="bottom", gap="medium")
     opacity = columns[0].slider(
         "Opacity (%)", 0, 100, round(100 * default.opacity), 5, key="opacity", bind="query-params",
         help="How much of the picture the colours cover.",
@@ -112,23 +112,24 @@ def choose_view() -> View:
         "Clip at (percentile)", 90.0, 100.0, default.percentile, 0.5, key="clip", bind="query-params",
         help="Scores above this percentile of all pixels get the strongest colour: lower it to see weaker ones.",
     )  # fmt: skip
-    diverging = columns[2].selectbox(
-        "Colours, for and against", list(DIVERGING), key="colours", bind="query-params",
-        help="For methods whose scores speak for and against. Readable with every colour vision.",
-    )  # fmt: skip
-    sequential = columns[3].selectbox(
-        "Colours, amounts", list(SEQUENTIAL), key="amounts", bind="query-params",
-        help="For methods whose scores are amounts. Readable with every colour vision.",
-    )  # fmt: skip
-    with columns[4]:
-        positive = st.toggle(
-            "Only for", key="positive", bind="query-params", help="Hide what speaks against the class."
-        )
+    diverging, sequential = default.diverging, default.sequential
+    with columns[2]:
+        if signed:
+            diverging = st.selectbox(
+                "Colours, for and against", list(DIVERGING), key="colours", bind="query-params",
+                help="For methods whose scores speak for and against. Readable with every colour vision.",
+            )  # fmt: skip
+        if unsigned:
+            sequential = st.selectbox(
+                "Colours, amounts", list(SEQUENTIAL), key="amounts", bind="query-params",
+                help="For methods whose scores are amounts. Readable with every colour vision.",
+            )  # fmt: skip
+    with columns[3]:
         fade = st.toggle(
-            "Fade",
-            default.fade,
-            key="fade",
-            bind="query-params",
-            help="Show the picture where scores are small.",
+            "Fade small scores", default.fade, key="fade", bind="query-params",
+            help="Let the picture through where scores are small.",
+        )  # fmt: skip
+        positive = signed and st.toggle(
+            "Positive only", key="positive", bind="query-params", help="Hide what speaks against the class."
         )
     return View(opacity / 100, str(diverging), str(sequential), percentile, positive, fade)

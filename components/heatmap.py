@@ -38,25 +38,22 @@ def limits(values: Float32[np.ndarray, "h w"], signed: bool, view: View) -> tupl
     return (-largest if signed and not view.positive_only else 0.0), largest
 
 
-def colour_table(signed: bool, view: View) -> UInt8[np.ndarray, "256 4"]:
-    """256 colours with their opacity, from the lower to the upper limit."""
+def colour_table(signed: bool, view: View) -> UInt8[np.ndarray, "257 4"]:
+    """257 colours with their opacity, from the lower to the upper limit; the one in the middle stands for zero."""
     diverging = signed and not view.positive_only
     name = DIVERGING[view.diverging] if diverging else SEQUENTIAL[view.sequential]
-    steps = np.linspace(0, 1, 256)
+    steps = np.linspace(0, 1, 257)
     colours = np.array([unlabel_rgb(colour) for colour in sample_colorscale(get_colorscale(name), steps)])
     strength = np.abs(2 * steps - 1) if diverging else steps
-    alpha = view.opacity * (np.minimum(1, 2 * strength) if view.fade else np.ones(256))
+    alpha = view.opacity * (np.minimum(1, 2 * strength) if view.fade else np.ones(257))
     return np.column_stack([colours, 255 * alpha]).round().astype(np.uint8)
 
 
 def colour_scale(signed: bool, view: View) -> list[list[object]]:
     """The colour table as Plotly wants it, in 32 steps."""
     table = colour_table(signed, view)
-    places = np.linspace(0, 255, 33).round().astype(int)
-    return [
-        [float(place / 255), "rgba({},{},{},{:.3f})".format(*table[place, :3], table[place, 3] / 255)]
-        for place in places
-    ]
+    places = range(0, 257, 8)
+    return [[place / 256, "rgba({},{},{},{:.3f})".format(*table[place, :3], table[place, 3] / 255)] for place in places]
 
 
 def blend(
@@ -64,7 +61,7 @@ def blend(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Lay the heatmap over the picture."""
     low, high = limits(values, signed, view)
-    places = np.clip((values - low) / (high - low) * 255, 0, 255).round().astype(int)
+    places = np.clip((values - low) / (high - low) * 256, 0, 256).round().astype(int)
     colours = colour_table(signed, view)[places].astype(np.float32)
     alpha = colours[..., 3:] / 255
     return np.asarray((crop * (1 - alpha) + colours[..., :3] * alpha).round(), np.uint8)

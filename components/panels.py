@@ -55,7 +55,8 @@ def _draw(
     """Draw the panels; runs alone when only the view or the region changes, or to show progress."""
     if waiting and all(job.done for job in jobs.values()):
         st.rerun()
-    view = choose_view()
+    signs = {methods[name].signed for name in jobs}
+    view = choose_view(True in signs, False in signs)
     with st.container(horizontal=True, gap="medium"):
         with st.container(width=SIDE):
             st.markdown("**What the model sees**")
@@ -174,7 +175,7 @@ def draw_legend(attribution: Attribution, method: MethodInfo, view: View) -> Non
     """Draw the colour bar with the scores that its ends stand for."""
     low, high = limits(attribution.values, attribution.signed, view)
     table = colour_table(attribution.signed, view)
-    stops = ", ".join("rgba({},{},{},{:.2f})".format(*table[i, :3], table[i, 3] / 255) for i in range(0, 256, 15))
+    stops = ", ".join("rgba({},{},{},{:.2f})".format(*table[i, :3], table[i, 3] / 255) for i in range(0, 257, 16))
     middle = "<span>0</span>" if low < 0 else ""
     ends = ("against", "for") if low < 0 else ("none", "most")
     st.html(

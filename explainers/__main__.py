@@ -75,8 +75,8 @@ def attribute_image(options: argparse.Namespace) -> None:
     from explainers.results import pack
     from explainers.targets import choose_target, name_target
 
-    model = open_model(options)
     picture = images.read(read_file(options.image), options.image.name)[0]
+    model = open_model(options)
     prediction = compute.predict(model, picture)
     target = choose_target(model.info, prediction, options.target, options.versus)
     attribution = compute.explain(model, picture, options.method, target, parameters(options.set))

@@ -133,7 +133,8 @@ def test_the_same_call_gives_identical_numbers(kind: str, name: str) -> None:
 def test_an_image_gets_the_same_scores_alone_and_in_a_batch(kind: str, name: str) -> None:
     together = usual(kind, name).values
     alone = explain(kind, name, pictures()[2:], targets()[2:]).values
-    torch.testing.assert_close(alone, together[2:], rtol=1e-5, atol=1e-5 * float(together[2].abs().max()))
+    resolution = 1e-7 + 1e-5 * float(together[2].abs().max())  # of scores of order one, and of their attribution
+    torch.testing.assert_close(alone, together[2:], rtol=1e-5, atol=resolution)
 
 
 @every_pair

@@ -171,8 +171,10 @@ def show_grey(
 
 def stored_window(dataset: Dataset) -> Window:
     """The first window of a file, None without one."""
-    width, centre = (np.atleast_1d(dataset.get(keyword) or []) for keyword in ("WindowWidth", "WindowCenter"))
-    return (float(width[0]), float(centre[0])) if len(width) and len(centre) else None
+    width, centre = (dataset.get(keyword) for keyword in ("WindowWidth", "WindowCenter"))
+    if width is None or centre is None:
+        return None
+    return float(np.atleast_1d(width)[0]), float(np.atleast_1d(centre)[0])
 
 
 def apply_window(

@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Real, UInt8
 from PIL import Image
+from pydicom.errors import BytesLengthException
 
 from explainers.errors import ImageError
 
@@ -26,6 +27,8 @@ MAX_PIXELS = 64_000_000
 DECODER_ERRORS = (
     ArithmeticError,
     AttributeError,
+    BytesLengthException,
+    EOFError,
     LookupError,
     MemoryError,
     OSError,
@@ -89,9 +92,10 @@ def check_size(name: str, width: int, height: int) -> None:
 
 def check_frame(name: str, frame: int | None, frames: int) -> int:
     """Return the index of the chosen frame (counted from 1; None for the first); raises ImageError."""
-    if not 1 <= (frame or 1) <= frames:
+    chosen = 1 if frame is None else frame
+    if not 1 <= chosen <= frames:
         raise ImageError(f"{name} has no frame {frame}; choose one from 1 to {frames}.")
-    return (frame or 1) - 1
+    return chosen - 1
 
 
 @contextmanager
