@@ -11,10 +11,8 @@ def draw_counters(counters: Counters, limit: int) -> None:
     """Draw what was asked for, what it cost, and what the cache holds."""
     found = counters.hits + counters.disk_hits + counters.joined
     figures = [
-        *(
-            (f"{title} computed", counters.computed.get(kind, 0), "Each distinct one once.")
-            for kind, title in RESULTS.items()
-        ),
+        ("Predictions computed", counters.computed.get("Prediction", 0), "Each distinct one once."),
+        ("Heatmaps computed", counters.computed.get("Attribution", 0), "Each distinct one once."),
         ("Answered without computing", found, "From memory, from disk, or by joining another request."),
         ("Forward passes", counters.forward, "Calls of a network on a batch of images."),
         ("Backward passes", counters.backward, "Gradients or relevance through a network."),

@@ -15,61 +15,65 @@ from explainers.results import Attribution
 Region = tuple[tuple[float, float], ...]
 
 
-def draw_picture(crop: UInt8[np.ndarray, "h w 3"], side: int, region: Region = ()) -> go.Figure:
-    """The picture as the model sees it, on which a region can be drawn with box or lasso."""
-    height, width = crop.shape[:2]
-    figure = go.Figure()
-    figure.add_layout_image(
-        source="data:image/png;base64," + base64.b64encode(encode_png(crop)).decode(),
-        x=-0.5,
-        y=-0.5,
-        sizex=width,
-        sizey=height,
-        xref="x",
-        yref="y",
-        layer="below",
-    )
+def encode_address(crop: UInt8[np.ndarray, "h w 3"]) -> str:
+    """Write a picture as an address that holds it."""
+    return "data:image/png;base64," + base64.b64encode(encode_png(crop)).decode()
+
+
+def draw_picture(address: str, shape: tuple[int, ...], side: int, region: Region = ()) -> go.Figure:
+    """The picture of (height, width) pixels as the model sees it, on which a box or lasso can be drawn."""
+    rows, columns = np.mgrid[0 : shape[0] : 8, 0 : shape[1] : 8]
     # Plotly selects points only: a grid of invisible ones makes box and lasso possible anywhere.
-    rows, columns = np.mgrid[0:height:8, 0:width:8]
-    figure.add_scatter(
-        x=columns.ravel(), y=rows.ravel(), mode="markers", marker_opacity=0, hoverinfo="skip", showlegend=False
-    )
-    if region:
-        x, y = zip(*(*region, region[0]), strict=True)
-        for colour, line in (("#000000", 4), ("#ffffff", 2)):  # visible on dark and on light
-            figure.add_scatter(
-                x=x, y=y, mode="lines", line={"color": colour, "width": line}, hoverinfo="skip", showlegend=False
-            )
-    axis: dict[str, Any] = {"visible": False, "constrain": "domain"}
-    figure.update_layout(
-        xaxis={**axis, "range": [-0.5, width - 0.5]},
-        yaxis={**axis, "range": [height - 0.5, -0.5], "scaleanchor": "x"},
-        margin={"l": 0, "r": 0, "t": 0, "b": 0},
-        width=side,
-        height=round(side * height / width),
-        dragmode="select",
-        selectdirection="any",
-        newselection={"line": {"color": "#ffffff", "width": 2}},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        uirevision="keep",
-    )
-    return figure
+    grid = _scatter(columns.ravel(), rows.ravel(), mode="markers", marker={"opacity": 0})
+    return go.Figure([grid, *_outline(region)], _layout(address, shape, side))
 
 
-def draw_heatmap(
-    crop: UInt8[np.ndarray, "h w 3"], attribution: Attribution, view: View, side: int, region: Region = ()
-) -> go.Figure:
+def draw_heatmap(address: str, attribution: Attribution, view: View, side: int, region: Region = ()) -> go.Figure:
     """The picture under its heatmap; the score under the cursor is shown."""
-    figure = draw_picture(crop, side, region)
     low, high = limits(attribution.values, attribution.signed, view)
-    figure.add_heatmap(
-        z=attribution.values,
-        zmin=low,
-        zmax=high,
-        colorscale=colour_scale(attribution.signed, view),
-        showscale=False,
-        hovertemplate="score %{z:.3g}<br>x %{x} px, y %{y} px<extra></extra>",
-    )
-    figure.data = (figure.data[-1], *figure.data[:-1])  # the heatmap under the region's outline
-    return figure
+    heatmap = {
+        "type": "heatmap",
+        "z": attribution.values,
+        "zmin": low,
+        "zmax": high,
+        "colorscale": colour_scale(attribution.signed, view),
+        "showscale": False,
+        "hovertemplate": "score %{z:.3g}<br>x %{x} px, y %{y} px<extra></extra>",
+    }
+    return go.Figure([heatmap, *_outline(region)], _layout(address, attribution.values.shape, side))
+
+
+def _scatter(x: Any, y: Any, **more: Any) -> dict[str, Any]:
+    return {"type": "scatter", "x": x, "y": y, "hoverinfo": "skip", "showlegend": False, **more}
+
+
+def _outline(region: Region) -> list[dict[str, Any]]:
+    """Draw a region's edge in black and white, visible on dark and on light."""
+    if not region:
+        return []
+    x, y = zip(*region, region[0], strict=True)
+    return [
+        _scatter(x, y, mode="lines", line={"color": colour, "width": width})
+        for colour, width in (("#000000", 4), ("#ffffff", 2))
+    ]
+
+
+def _layout(address: str, shape: tuple[int, ...], side: int) -> dict[str, Any]:
+    """Lay the picture behind the plot, a pixel to a unit, the first row at the top."""
+    height, width = shape[:2]
+    axis: dict[str, Any] = {"visible": False, "constrain": "domain"}
+    place = {"x": -0.5, "y": -0.5, "sizex": width, "sizey": height, "xref": "x", "yref": "y", "layer": "below"}
+    return {
+        "images": [{"source": address, **place}],
+        "xaxis": {**axis, "range": [-0.5, width - 0.5]},
+        "yaxis": {**axis, "range": [height - 0.5, -0.5], "scaleanchor": "x"},
+        "margin": {"l": 0, "r": 0, "t": 0, "b": 0},
+        "width": side,
+        "height": round(side * height / width),
+        "dragmode": "select",
+        "selectdirection": "any",
+        "newselection": {"line": {"color": "#ffffff", "width": 2}},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "uirevision": "keep",
+    }

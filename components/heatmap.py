@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
@@ -38,6 +39,7 @@ def limits(values: Float32[np.ndarray, "h w"], signed: bool, view: View) -> tupl
     return (-largest if signed and not view.positive_only else 0.0), largest
 
 
+@lru_cache(maxsize=64)
 def colour_table(signed: bool, view: View) -> UInt8[np.ndarray, "257 4"]:
     """257 colours with their opacity, from the lower to the upper limit; the one in the middle stands for zero."""
     diverging = signed and not view.positive_only
@@ -46,14 +48,19 @@ def colour_table(signed: bool, view: View) -> UInt8[np.ndarray, "257 4"]:
     colours = np.array([unlabel_rgb(colour) for colour in sample_colorscale(get_colorscale(name), steps)])
     strength = np.abs(2 * steps - 1) if diverging else steps
     alpha = view.opacity * (np.minimum(1, 2 * strength) if view.fade else np.ones(257))
-    return np.column_stack([colours, 255 * alpha]).round().astype(np.uint8)
+    table = np.column_stack([colours, 255 * alpha]).round().astype(np.uint8)
+    table.setflags(write=False)
+    return table
 
 
-def colour_scale(signed: bool, view: View) -> list[list[object]]:
+@lru_cache(maxsize=64)
+def colour_scale(signed: bool, view: View) -> tuple[tuple[float, str], ...]:
     """The colour table as Plotly wants it, in 32 steps."""
     table = colour_table(signed, view)
     places = range(0, 257, 8)
-    return [[place / 256, "rgba({},{},{},{:.3f})".format(*table[place, :3], table[place, 3] / 255)] for place in places]
+    return tuple(
+        (place / 256, "rgba({},{},{},{:.3f})".format(*table[place, :3], table[place, 3] / 255)) for place in places
+    )
 
 
 def blend(
@@ -71,7 +78,9 @@ def encode_png(pixels: UInt8[np.ndarray, "h w 3"], scale: int = 1) -> bytes:
     """Write pixels as a PNG file, each as a square of ``scale`` pixels."""
     image = Image.fromarray(pixels)
     file = io.BytesIO()
-    image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST).save(file, "PNG")
+    image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST).save(
+        file, "PNG", compress_level=1
+    )
     return file.getvalue()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ import streamlit as st
 from jaxtyping import UInt8
 
 from components.controls import choose_view
-from components.figures import Region, draw_heatmap, draw_picture
+from components.figures import Region, draw_heatmap, draw_picture, encode_address
 from components.heatmap import View, blend, colour_table, describe, encode_png, limits, region_mask, share_inside
 from explainers.cache import Job
 from explainers.errors import CancelledError, LightboxError
@@ -28,6 +30,19 @@ SELECTABLE = {**CONFIG, "modeBarButtons": [["select2d", "lasso2d", "zoom2d", "pa
 FIXED = {**CONFIG, "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d"]]}
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the model sees of a picture, for all panels: its name and the pixels of its crop."""
+
+    name: str
+    crop: UInt8[np.ndarray, "h w 3"]
+
+    @cached_property
+    def address(self) -> str:
+        """The crop as an address that holds it."""
+        return encode_address(self.crop)
+
+
 def draw_panels(
     info: ModelInfo, picture: Picture, methods: Mapping[str, MethodInfo], jobs: Mapping[str, Job[Attribution]]
 ) -> bool:
@@ -40,14 +55,13 @@ def draw_panels(
     st.session_state["jobs"] = list(jobs.values())
     deadline = time.monotonic() + PATIENCE
     done = all(job.wait(max(0.0, deadline - time.monotonic())) for job in jobs.values())
-    crop = info.preprocessing.crop(picture.pixels)
-    st.fragment(_draw, run_every=None if done else 0.5)(crop, picture.name, methods, jobs, not done)
+    seen = Seen(picture.name, info.preprocessing.crop(picture.pixels))
+    st.fragment(_draw, run_every=None if done else 0.5)(seen, methods, jobs, not done)
     return done
 
 
 def _draw(
-    crop: UInt8[np.ndarray, "h w 3"],
-    name: str,
+    seen: Seen,
     methods: Mapping[str, MethodInfo],
     jobs: Mapping[str, Job[Attribution]],
     waiting: bool,
@@ -60,23 +74,22 @@ def _draw(
     with st.container(horizontal=True, gap="medium"):
         with st.container(width=SIDE):
             st.markdown("**What the model sees**")
-            region = choose_region(crop, name)
+            region = choose_region(seen)
         for method, job in jobs.items():
             about = methods[method]
             with st.container(width=SIDE):
                 st.markdown(f"**{about.title}**", help=f"{about.summary} ({about.citation})")
-                draw_job(job, crop, about, view, region, name)
+                draw_job(job, seen, about, view, region)
         if not jobs:
             st.info("Choose a method in the sidebar to see where the model looked.")
 
 
 def draw_job(
     job: Job[Attribution],
-    crop: UInt8[np.ndarray, "h w 3"],
+    seen: Seen,
     method: MethodInfo,
     view: View,
     region: Region,
-    name: str,
 ) -> None:
     """Draw a heatmap, or how far it is, or why there is none."""
     if not job.done:
@@ -84,7 +97,7 @@ def draw_job(
         st.button("Stop", icon=":material/stop:", key=f"stop-{method.name}", on_click=job.cancel)
         return
     try:
-        draw_attribution(crop, job.result(), method, view, region, name)
+        draw_attribution(seen, job.result(), method, view, region)
     except CancelledError:
         st.info("Stopped before the end.")
         if st.button("Start again", icon=":material/refresh:", key=f"again-{method.name}"):
@@ -93,20 +106,20 @@ def draw_job(
         st.error(str(error), icon=":material/error:")
 
 
-def choose_region(crop: UInt8[np.ndarray, "h w 3"], name: str) -> Region:
+def choose_region(seen: Seen) -> Region:
     """Draw what the model sees; returns the region drawn on it with box or lasso, which the link keeps."""
     state = st.session_state
     if "region" not in state:
         state["region"] = parse_region(st.query_params.get("region", ""))
         state["regions"] = 0
     event = st.plotly_chart(
-        draw_picture(crop, SIDE, state["region"]),
+        draw_picture(seen.address, seen.crop.shape, SIDE, state["region"]),
         key=f"picture-{state['regions']}",
         width="content",
         config=SELECTABLE,
         on_select="rerun",
         selection_mode=("box", "lasso"),
-        alt=f"The picture {name} as the model sees it.",
+        alt=f"The picture {seen.name} as the model sees it.",
     )
     drawn = _drawn(event)
     if drawn and drawn != state["region"]:
@@ -151,24 +164,23 @@ def _drawn(event: Any) -> Region:
 
 
 def draw_attribution(
-    crop: UInt8[np.ndarray, "h w 3"],
+    seen: Seen,
     attribution: Attribution,
     method: MethodInfo,
     view: View,
     region: Region,
-    name: str,
 ) -> None:
     """Draw one heatmap with its legend, its figures and its downloads."""
     st.plotly_chart(
-        draw_heatmap(crop, attribution, view, SIDE, region),
+        draw_heatmap(seen.address, attribution, view, SIDE, region),
         key=f"heatmap-{method.name}",
         width="content",
         config=FIXED,
-        alt=f"{method.title} for {name}. {describe(attribution.values)}",
+        alt=f"{method.title} for {seen.name}. {describe(attribution.values)}",
     )
     draw_legend(attribution, method, view)
     draw_figures(attribution, region)
-    draw_downloads(crop, attribution, method, view, name)
+    draw_downloads(seen, attribution, method, view)
 
 
 def draw_legend(attribution: Attribution, method: MethodInfo, view: View) -> None:
@@ -204,15 +216,13 @@ def draw_figures(attribution: Attribution, region: Region) -> None:
     st.caption("  \n".join(lines))
 
 
-def draw_downloads(
-    crop: UInt8[np.ndarray, "h w 3"], attribution: Attribution, method: MethodInfo, view: View, name: str
-) -> None:
+def draw_downloads(seen: Seen, attribution: Attribution, method: MethodInfo, view: View) -> None:
     """Offer the heatmap as a picture and its scores as an array; both are made when they are asked for."""
     with st.container(horizontal=True):
         st.download_button(
             "PNG",
-            lambda: encode_png(blend(crop, attribution.values, attribution.signed, view), 4),
-            f"{name}-{method.name}.png",
+            lambda: encode_png(blend(seen.crop, attribution.values, attribution.signed, view), 4),
+            f"{seen.name}-{method.name}.png",
             "image/png",
             icon=":material/download:",
             on_click="ignore",
@@ -221,8 +231,8 @@ def draw_downloads(
         )
         st.download_button(
             "Array",
-            lambda: pack(crop, attribution),
-            f"{name}-{method.name}.npz",
+            lambda: pack(seen.crop, attribution),
+            f"{seen.name}-{method.name}.npz",
             "application/octet-stream",
             icon=":material/download:",
             on_click="ignore",

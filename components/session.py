@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,15 @@ def choose_pictures(model_name: str) -> Sequence[Sample | Picture]:
         st.session_state["source"] = YOURS if files else SAMPLES
     source = SAMPLES
     if len(sources) > 1:
-        source = st.segmented_control("Images", sources, required=True, key="source", default=SAMPLES)
+        source = st.segmented_control(
+            "Images",
+            sources,
+            required=True,
+            key="source",
+            default=SAMPLES,
+            bind="query-params",
+            help="Where they are from.",
+        )
     st.file_uploader(
         "Add your images",
         accept_multiple_files=True,
@@ -121,6 +130,6 @@ def open_picture(entry: Sample | Picture) -> Picture:
     return entry if isinstance(entry, Picture) else _read_sample(entry)
 
 
-@st.cache_resource(show_spinner=False, max_entries=256)
+@lru_cache(maxsize=256)
 def _read_sample(sample: Sample) -> Picture:
     return sample.read()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import streamlit as st
 
@@ -68,7 +69,7 @@ def _thumbnail(entry: Sample | Picture) -> str:
     return known[entry.digest]
 
 
-@st.cache_resource(show_spinner=False, max_entries=4096)
+@lru_cache(maxsize=4096)
 def _sample_thumbnail(sample: Sample) -> str:
     return _encode(open_picture(sample))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -43,10 +44,15 @@ class Preprocessing:
         resample = INTERPOLATIONS[self.interpolation]
         if not self.resize:
             return np.asarray(image.resize((width, height), resample))
-        scale = max(self.resize / min(image.size), width / image.width, height / image.height)
-        image = image.resize((round(image.width * scale), round(image.height * scale)), resample)
-        left, top = (image.width - width) // 2, (image.height - height) // 2
-        return np.asarray(image.crop((left, top, left + width, top + height)))
+        # Of a very long picture only the middle is seen; resized as a whole it would fill the memory.
+        limit = 16 * min(image.size)
+        image = cut_centre(image, min(image.width, limit), min(image.height, limit))
+        # Fractions, because sizes are rounded down as torchvision does and 299.99 is not 300.
+        scale = max(
+            Fraction(self.resize, min(image.size)), Fraction(width, image.width), Fraction(height, image.height)
+        )
+        image = image.resize((int(image.width * scale), int(image.height * scale)), resample)
+        return np.asarray(cut_centre(image, width, height))
 
     def normalise(self, cropped: UInt8[np.ndarray, "height width 3"]) -> Float32[np.ndarray, "channel height width"]:
         """Scale a crop to 0..1, average the colours if the model is greyscale, subtract the mean, divide by std."""
@@ -55,3 +61,9 @@ class Preprocessing:
             values = values.mean(axis=-1, keepdims=True)
         normal = (values - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return np.ascontiguousarray(normal.transpose(2, 0, 1))
+
+
+def cut_centre(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Cut a part of this size in pixels out of the middle."""
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))

@@ -369,9 +369,11 @@ def test_monochrome1_is_turned_round():
     assert any("MONOCHROME1" in note for note in inverse.notes)
 
 
-def test_8_bit_greys_stay_as_they_are():
+@pytest.mark.parametrize("slope", [1, 50, 0.01])
+def test_8_bit_greys_stay_as_they_are(slope):
     values = RANDOM.integers(20, 99, (9, 11)).astype(np.uint8)
-    assert (only(dicom(values)).pixels == values[..., None]).all()
+    picture = only(dicom(values, RescaleSlope=slope, RescaleIntercept=-10))
+    assert (picture.pixels == values[..., None]).all()
 
 
 def test_a_frame_of_a_stack_has_its_own_window():

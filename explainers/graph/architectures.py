@@ -1,38 +1,31 @@
-"""Architectures of timm and torchvision: which one a checkpoint fits, and how to build it.
+"""Which architecture of timm or torchvision a checkpoint belongs to, told by the names and shapes of its tensors.
 
-Building all of them to compare takes minutes, so a table of fingerprints is shipped, made anew by
-``python -m explainers.graph.architectures`` when timm or torchvision is upgraded.
+Building all of them to compare takes minutes, so a table of fingerprints is shipped. ``python -m
+explainers.graph.architectures`` makes it anew; do so when timm or torchvision is upgraded.
 """
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import lzma
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cache
+from itertools import compress
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
 
 from explainers.errors import ModelError
 from explainers.graph.checkpoint import Weights
-from explainers.preprocessing import INTERPOLATIONS, Preprocessing
+from explainers.graph.zoo import Shapes, all_architectures, kinds, shapes, skeleton
 from explainers.proposal import Guess
 
 TABLE = Path(__file__).with_name("architectures.json.xz")
 
-#: How many of an architecture's tensors the table keeps to estimate the overlap with a file (bottom-k sketch).
+#: How many of an architecture's tensors the table keeps to estimate the overlap with a file.
 SKETCH = 12
-
-#: Heads that only training uses; they are left out.
-AUXILIARY = ("aux_classifier.", "AuxLogits.", "aux1.", "aux2.")
-
-Shapes = dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -44,10 +37,10 @@ class Free:
     axis: int
     length: int
 
-    def measure(self, shapes: Shapes, unit: int) -> int | None:
-        """How many classes (``unit`` 1000) or channels (``unit`` 3) a file has, None if it has no such tensor."""
-        shape = shapes.get(self.name) or dict(enumerate(shapes.values())).get(self.position, ())
-        return shape[self.axis] * unit // self.length if self.axis < len(shape) else None
+    def measure(self, found: Shapes, unit: int) -> int:
+        """How many classes (``unit`` 1000) or channels (``unit`` 3) a checkpoint has, 0 if it has no such tensor."""
+        shape = found.get(self.name) or dict(enumerate(found.values())).get(self.position, ())
+        return shape[self.axis] * unit // self.length if self.axis < len(shape) else 0
 
 
 @dataclass(frozen=True)
@@ -55,7 +48,7 @@ class Fingerprint:
     """What the table keeps of an architecture: hashes of its tensors but for the free ones.
 
     ``named`` adds up the hashes of names and shapes, ``ordered`` those of positions, kinds and shapes (both modulo
-    2^64); ``sketch`` has the smallest of the former, cut to 32 bits (Bar-Yossef et al. 2002).
+    2^64); ``sketch`` holds the smallest of the former, cut to 32 bits (bottom-k sketch, Cohen and Kaplan 2007).
     """
 
     architecture: str
@@ -66,172 +59,132 @@ class Fingerprint:
     classifier: tuple[Free, ...]
     stem: tuple[Free, ...]
 
-    @property
-    def free(self) -> tuple[Free, ...]:
-        """The tensors whose shapes depend on the number of classes or channels."""
-        return self.classifier + self.stem
-
 
 def digest(*parts: object) -> int:
     """A 64-bit hash that is the same in every process."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest(), "big")
 
 
-def names(shapes: Shapes) -> dict[str, int]:
+def hash_names(found: Shapes) -> dict[str, int]:
     """A hash of each tensor's name and shape."""
-    return {name: digest(name, shape) for name, shape in shapes.items()}
+    return {name: digest(name, shape) for name, shape in found.items()}
 
 
-def places(shapes: Shapes) -> list[int]:
+def hash_places(found: Shapes) -> list[int]:
     """A hash of each tensor's position, kind ("weight", "bias", ...) and shape."""
-    return [digest(place, name.rpartition(".")[2], shape) for place, (name, shape) in enumerate(shapes.items())]
+    return [digest(place, kind, shape) for place, (kind, shape) in enumerate(kinds(found))]
 
 
-def shapes(tensors: Mapping[str, Tensor]) -> Shapes:
-    """The shapes of a state dict's tensors without counters of training steps and heads that only training uses."""
-    return {
-        name: tuple(tensor.shape)
-        for name, tensor in tensors.items()
-        if not name.endswith("num_batches_tracked") and not name.startswith(AUXILIARY)
-    }
-
-
-def build(architecture: str, classes: int, channels: int = 3, size: tuple[int, int] | None = None) -> nn.Module:
-    """Build an architecture by its qualified name, such as "timm/resnet50" or "torchvision/resnet50".
-
-    ``size`` matters for architectures that are made for one image size only. Raises ModelError for an unknown name.
-    """
+def find(architecture: str) -> Fingerprint:
+    """Look an architecture up by its qualified name; raises ModelError with the nearest names."""
     if architecture not in fingerprints():
-        raise ModelError(f"There is no architecture '{architecture}'. Choose one from the list, such as timm/resnet50.")
+        near = difflib.get_close_matches(architecture, fingerprints(), n=3)
+        raise ModelError(
+            f"There is no architecture '{architecture}'. "
+            + (f"Did you mean {' or '.join(near)}?" if near else "Choose one such as timm/resnet50.")
+        )
+    return fingerprints()[architecture]
+
+
+def guess(weights: Weights, file_name: str) -> tuple[Guess, ...]:
+    """Rank the architectures that a checkpoint may belong to: those that fit exactly, or else the three nearest."""
+    found = shapes(weights.tensors)
+    by_name, by_place = hash_names(found), hash_places(found) if weights.ordered else []
+    exact = [one.architecture for one in fingerprints().values() if fits(one, by_name, by_place)]
+    if exact:
+        ported = "_conv_stem.weight" in found  # a library whose weights came from TensorFlow, like timm's tf_ ones
+        exact.sort(key=lambda architecture: doubts(architecture, file_name, weights.ordered, ported))
+        return tuple(Guess(architecture, len(found), len(found)) for architecture in exact)
+    guesses = [Guess(one.architecture, overlap(one, found), len(found)) for one in nearest(by_name)]
+    return tuple(sorted(guesses, key=lambda one: -one.fitting))
+
+
+def fits(one: Fingerprint, by_name: Mapping[str, int], by_place: Sequence[int]) -> bool:
+    """Whether all tensors of a checkpoint have their places in an architecture, by name or else by position."""
+    if len(by_name) != one.tensors:
+        return False
+    free = {free.name: free.position for free in (*one.classifier, *one.stem)}
+    if (sum(by_name.values()) - sum(by_name.get(name, 0) for name in free)) % 2**64 == one.named:
+        return True
+    placed = sum(by_place) - sum(by_place[place] for place in free.values() if by_place)
+    return bool(by_place) and placed % 2**64 == one.ordered
+
+
+def doubts(architecture: str, file_name: str, torch_file: bool, ported: bool) -> tuple[object, ...]:
+    """Sort key among architectures of equal tensors: what the file is named after first, then the plainest name."""
     library, _, name = architecture.partition("/")
-    return build_timm(name, classes, channels, size) if library == "timm" else build_torchvision(name, classes)
+    named = name in re.sub(r"\W", "_", file_name.lower())
+    habitual = library == ("torchvision" if torch_file else "timm")
+    return name.startswith("tf_") != ported, -len(name) if named else 0, not habitual, len(name), name
 
 
-def build_timm(name: str, classes: int, channels: int, size: tuple[int, int] | None = None) -> nn.Module:
-    """Build an architecture of timm."""
-    import timm
-
-    config = timm.get_pretrained_cfg(name)
-    resized = size and config and config.fixed_input_size and config.input_size[1:] != size
-    module: nn.Module = timm.create_model(
-        name, num_classes=classes, in_chans=channels, **({"img_size": size} if resized else {})
-    )
-    return module
+def nearest(by_name: Mapping[str, int], count: int = 3) -> list[Fingerprint]:
+    """The architectures whose sketches share most with a checkpoint; the plainest names first among equals."""
+    low = {value >> 32 for value in by_name.values()}
+    shared = {name: sum(value in low for value in one.sketch) for name, one in fingerprints().items()}
+    near = [one for name, one in fingerprints().items() if shared[name]]
+    near.sort(key=lambda one: (-shared[one.architecture], abs(one.tensors - len(by_name)), len(one.architecture)))
+    return near[:count]
 
 
-def build_torchvision(name: str, classes: int) -> nn.Module:
-    """Build an architecture of torchvision; a segmentation model returns its map of class scores alone."""
-    import torchvision
-
-    options: dict[str, Any] = {}
-    if name in ("googlenet", "inception_v3"):
-        options = {"aux_logits": False, "init_weights": False}
-    elif name in torchvision.models.list_models(module=torchvision.models.segmentation):
-        options = {"weights_backbone": None}
-    module: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=classes, **options)
-    if "weights_backbone" in options:
-        module.register_forward_hook(lambda module, inputs, outputs: outputs["out"])
-    return module
+def overlap(one: Fingerprint, found: Shapes) -> int:
+    """How many tensors of a checkpoint have their places in an architecture, the free ones whatever their length."""
+    expected = skeleton(one.architecture, 1000)
+    free = {free.name for free in (*one.classifier, *one.stem)}
+    return sum(expected.get(name) == shape or name in free for name, shape in found.items())
 
 
-def preprocessing(architecture: str) -> Preprocessing:
-    """The preprocessing with which the architecture's published weights were evaluated."""
-    library, _, name = architecture.partition("/")
-    return timm_preprocessing(name) if library == "timm" else torchvision_preprocessing(name)
-
-
-def timm_preprocessing(name: str) -> Preprocessing:
-    """Read timm's configuration of an architecture's default weights."""
-    import timm
-
-    config = timm.get_pretrained_cfg(name)
-    if config is None:
-        return Preprocessing()
-    size = (config.input_size[1], config.input_size[2])
-    resize = 0 if config.crop_mode == "squash" else int(min(size) / config.crop_pct)
-    interpolation = config.interpolation if config.interpolation in INTERPOLATIONS else "bicubic"
-    return Preprocessing(size, resize, tuple(config.mean), tuple(config.std), interpolation)
-
-
-def torchvision_preprocessing(name: str) -> Preprocessing:
-    """Read torchvision's transforms of an architecture's default weights."""
-    import torchvision
-
-    transforms = torchvision.models.get_model_weights(name).DEFAULT.transforms()
-    resize = transforms.resize_size[0]
-    size = transforms.crop_size[0] if hasattr(transforms, "crop_size") else resize
-    mean, std = tuple(transforms.mean), tuple(transforms.std)
-    return Preprocessing((size, size), resize, mean, std, transforms.interpolation.value)
+def measure(architecture: str, weights: Weights) -> tuple[int, int]:
+    """How many classes and input channels a checkpoint has; 1000 and 3 if that cannot be told."""
+    one, found = find(architecture), shapes(weights.tensors)
+    classes = [free.measure(found, 1000) for free in one.classifier]
+    channels = [free.measure(found, 3) for free in one.stem]
+    return next(filter(None, classes), 1000), next(filter(None, channels), 3)
 
 
 @cache
 def fingerprints() -> dict[str, Fingerprint]:
     """Read the table of all architectures."""
     rows = json.loads(lzma.decompress(TABLE.read_bytes()))
-    return {row[0]: Fingerprint(*row[:4], tuple(row[4]), *(tuple(Free(*free) for free in part) for part in row[5:])) for row in rows}
+    return {row[0]: read_row(*row) for row in rows}
 
 
-def take_fingerprint(architecture: str, wide: Shapes, narrow: Shapes) -> Fingerprint:
-    """Make an architecture's fingerprint from its shapes with 1000 classes and 3 channels, and with 7 and 1."""
+def read_row(
+    architecture: str,
+    tensors: int,
+    named: int,
+    ordered: int,
+    sketch: list[int],
+    classifier: list[tuple[str, int, int, int]],
+    stem: list[tuple[str, int, int, int]],
+) -> Fingerprint:
+    """Read a row of the table."""
+    free = [tuple(Free(*row) for row in rows) for rows in (classifier, stem)]
+    return Fingerprint(architecture, tensors, named, ordered, tuple(sketch), *free)
+
+
+def take_fingerprint(architecture: str) -> Fingerprint:
+    """Make an architecture's fingerprint; what has other lengths with 7 classes and one channel is free."""
+    wide, narrow = skeleton(architecture, 1000, 3), skeleton(architecture, 7, 1)
     free = [
-        (Free(name, place, axis, lengths[0]), lengths)
-        for place, name in enumerate(wide)
-        for axis, lengths in enumerate(zip(wide[name], narrow[name], strict=True))
-        if lengths[0] != lengths[1]
+        Free(name, place, axis, length)
+        for place, (name, shape) in enumerate(wide.items())
+        for axis, length in enumerate(shape)
+        if length != narrow[name][axis]
     ]
-    classifier = tuple(one for one, lengths in free if lengths[0] * 7 == lengths[1] * 1000)
-    stem = tuple(one for one, lengths in free if lengths[0] == lengths[1] * 3)
-    assert len(classifier) + len(stem) == len(free), f"{architecture}: {free}"
-    open_names, open_places = {one.name for one, _ in free}, {one.position for one, _ in free}
-    named = [value for name, value in names(wide).items() if name not in open_names]
-    ordered = [value for place, value in enumerate(places(wide)) if place not in open_places]
+    classifier = tuple(one for one in free if one.length * 7 == narrow[one.name][one.axis] * 1000)
+    stem = tuple(one for one in free if one.length == narrow[one.name][one.axis] * 3)
+    fixed = [wide[name] == narrow[name] for name in wide]
+    named, ordered = list(compress(hash_names(wide).values(), fixed)), list(compress(hash_places(wide), fixed))
     sketch = tuple(sorted(value >> 32 for value in named)[:SKETCH])
     return Fingerprint(architecture, len(wide), sum(named) % 2**64, sum(ordered) % 2**64, sketch, classifier, stem)
 
 
-def all_architectures() -> list[str]:
-    """The qualified names of all classifiers of timm and torchvision and torchvision's segmentation models."""
-    import timm
-    import torchvision
-
-    modules = (torchvision.models, torchvision.models.segmentation)
-    seen = [name for module in modules for name in torchvision.models.list_models(module=module)]
-    return [*(f"torchvision/{name}" for name in seen), *(f"timm/{name}" for name in timm.list_models())]
-
-
-def skeleton(architecture: str, classes: int, channels: int) -> Shapes:
-    """The shapes of an architecture's tensors, found without allocating them."""
-    library, _, name = architecture.partition("/")
-    with torch.device("meta"):
-        return shapes(
-            (
-                build_timm(name, classes, channels) if library == "timm" else build_torchvision(name, classes)
-            ).state_dict()
-        )
+def write_table() -> None:
+    """Make the table of all architectures that classify anew; takes a quarter of an hour."""
+    rows = [take_fingerprint(architecture) for architecture in all_architectures()]
+    TABLE.write_bytes(lzma.compress(json.dumps([astuple(row) for row in rows if row.classifier]).encode()))
 
 
 if __name__ == "__main__":
-    import sys, warnings
-    warnings.simplefilter("ignore")
-    rows = []
-    for a in all_architectures():
-        try:
-            wide = skeleton(a, 1000, 3)
-            try:
-                narrow = skeleton(a, 7, 1)
-            except Exception as e:
-                print(a, "1ch", repr(e)[:200]); narrow = skeleton(a, 7, 3)
-            if list(wide) != list(narrow): print(a, "names differ"); continue
-            rows.append(astuple(take_fingerprint(a, wide, narrow)))
-        except BaseException as e:
-            print(a, repr(e)[:300])
-            if isinstance(e, KeyboardInterrupt): raise
-    TABLE.write_bytes(lzma.compress(json.dumps(rows).encode()))
-
-
-def fill(module: nn.Module, weights: Weights) -> tuple[str, ...]:
-    """Put a checkpoint's tensors into a module, by name or else by position; returns notes."""
-    expected, found = shapes(module.state_dict()), shapes(weights.tensors)
-    names = dict(zip(expected, found, strict=True))
-    module.load_state_dict({name: weights.tensors[source] for name, source in names.items()}, strict=False)
-    return ()
+    write_table()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import pickletools
 import warnings
 import zipfile
@@ -84,22 +83,39 @@ def read_pickle(data: bytes) -> Any:
         ) from error
 
 
+def open_zip(data: bytes) -> zipfile.ZipFile:
+    """Open a zip archive; raises ModelError if it is damaged or its members hold more bytes than the file."""
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
+        raise ModelError(f"The archive is damaged ({first_line(error)}). Copy or save it again.") from error
+    entries = archive.infolist()
+    if len(entries) > MAX_TENSORS:
+        raise ModelError(f"The archive has {len(entries):,} members; at most {MAX_TENSORS:,} are read.")
+    if sum(entry.file_size for entry in entries) > len(data) or len(set(archive.namelist())) < len(entries):
+        raise ModelError(
+            "The archive's members are compressed, overlap or share a name, which torch never writes. "
+            f"Save the model again, by {SAVE_LINE}."
+        )
+    return archive
+
+
 def foreign_global(data: bytes) -> str | None:
     """The first function or class that a pickle would import and torch does not allow, found without unpickling."""
-    if zipfile.is_zipfile(io.BytesIO(data)):
-        members = {}
-        data = next((content for name, content in members.items() if name.endswith("data.pkl")), b"")
     texts: list[str] = []
-    stream = io.BytesIO(data)
     try:
+        if zipfile.is_zipfile(io.BytesIO(data)):
+            archive = open_zip(data)
+            data = next((archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")), b"")
+        stream = io.BytesIO(data)
         while stream.tell() < len(data):  # older files of torch.save are several pickles one after another
             for code, argument, _ in pickletools.genops(stream):
                 texts += [argument] if isinstance(argument, str) else []
                 named = ".".join(texts[-2:]) if code.name == "STACK_GLOBAL" else str(argument).replace(" ", ".")
                 if code.name in ("GLOBAL", "INST", "STACK_GLOBAL") and named not in _get_allowed_globals():
                     return named[:100]
-    except (ValueError, IndexError, pickle.UnpicklingError):
-        pass  # what follows the pickles is raw tensors
+    except (ValueError, IndexError, zipfile.BadZipFile):
+        pass  # what follows the pickles is raw tensors, or the file is damaged
     return None
 
 
@@ -111,7 +127,9 @@ def unwrap(content: Any, ordered: bool) -> Weights:
             content = content[wrapper]
             notes.append(f"The weights were taken from the checkpoint's entry '{wrapper}'.")
     items = content.items() if isinstance(content, Mapping) else ()
-    tensors = {key: item for key, item in items if isinstance(key, str) and isinstance(item, Tensor) and key != "n_averaged"}
+    tensors = {
+        key: item for key, item in items if isinstance(key, str) and isinstance(item, Tensor) and key != "n_averaged"
+    }
     check_bounds(tensors)
     while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in tensors)), None):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}

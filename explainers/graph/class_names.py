@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 from explainers.errors import ModelError
 
@@ -63,36 +62,47 @@ def read_json(text: str) -> list[str]:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"The class names are no valid JSON ({error}). Give a list of names.") from None
-    if isinstance(content, Mapping):
-        pairs = [(key, item) for key, item in content.items() if not isinstance(item, list)]
-        pairs += [(key, item[-1]) for key, item in content.items() if isinstance(item, list) and item]
+    if isinstance(content, dict):
+        pairs = [(key, item[-1] if isinstance(item, list) and item else item) for key, item in content.items()]
         return in_order(pairs if all(is_index(key) for key in content) else [(item, key) for key, item in pairs])
     if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
-        raise ModelError("The class names in JSON are neither a list of names nor an object of index and name.")
+        raise ModelError(
+            "The class names in JSON are neither a list of names nor names and indices. Give a list of names."
+        )
     return [name.strip() for name in content]
 
 
 def read_csv(text: str) -> list[str]:
     """Read names from a table's column of names, in the order of its column of indices if it has one."""
-    delimiter = max(",;\t", key=text.splitlines()[0].count) if text.strip() else ","
-    rows = [row for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(row)]
-    if not rows:
-        return []
-    titles = [cell.strip().lower() for cell in rows[0]]
-    name_column = next((place for place, title in enumerate(titles) if title in NAME_TITLES), None)
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(row)]
+    titles = [title.lower() for title in rows[0]] if rows else []
+    name_column = next((place for place, title in enumerate(titles) if title in NAME_TITLES), -1)
     index_column = next((place for place, title in enumerate(titles) if title in INDEX_TITLES), None)
-    ...
+    if name_column >= 0 or index_column is not None:
+        rows = rows[1:]
+    elif len(titles) > 1 and all(is_index(row[0]) for row in rows):
+        index_column = 0
+    try:
+        names = [row[name_column] for row in rows]
+        return names if index_column is None else in_order([(row[index_column], row[name_column]) for row in rows])
+    except IndexError:
+        raise ModelError(
+            "The rows of the CSV file of class names have different lengths. Give every row all columns."
+        ) from None
 
 
-def is_index(value: Any) -> bool:
+def is_index(value: object) -> bool:
     """Whether a value of a file counts a class."""
-    return isinstance(value, int | str) and str(value).strip().isdecimal()
+    return isinstance(value, int | str) and str(value).strip().isdecimal() and len(str(value)) <= 9
 
 
-def in_order(pairs: list[tuple[Any, Any]]) -> list[str]:
-    """Sort names by their indices; raises ModelError unless these count from 0 (or 1) without a gap."""
-    indices = [int(index) if is_index(index) else -1 for index, _ in pairs]
-    first = min(indices, default=0)
-    if first not in (0, 1) or sorted(indices) != list(range(first, first + len(indices))):
-        raise ModelError("The indices of the class names do not count 0, 1, 2, ... without a gap. Number every class once.")
-    return [str(name).strip() for _, name in sorted(zip(indices, (name for _, name in pairs), strict=True))]
+def in_order(pairs: Sequence[tuple[object, object]]) -> list[str]:
+    """Sort names by their indices; raises ModelError unless these count from 0 or 1 without a gap."""
+    by_index = {int(str(index)): str(name).strip() for index, name in pairs if is_index(index)}
+    first = min(by_index, default=0)
+    if len(by_index) < len(pairs) or first > 1 or max(by_index, default=0) >= first + len(by_index):
+        raise ModelError(
+            "The indices of the class names do not count 0, 1, 2, ... without a gap. Number every class once."
+        )
+    return [by_index[index] for index in sorted(by_index)]

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import io
+import re
+import zipfile
 from collections.abc import Sequence
 from pathlib import PurePath
 
-from explainers.graph.architectures import build, fill
-from explainers.graph.checkpoint import read_checkpoint
-from explainers.graph.export import export
+import torch
+from torch.export import ExportedProgram
+
+from explainers.errors import ModelError, UnsafeFileError
+from explainers.graph import architectures, archive, zoo
+from explainers.graph.checkpoint import MAX_HEADER, Weights, first_line, open_zip, read_checkpoint, read_safetensors
+from explainers.graph.class_names import imagenet_names
+from explainers.graph.export import export, from_program
 from explainers.graph.model import Model
 from explainers.preprocessing import Preprocessing
+from explainers.proposal import Guess, Proposal
+
+#: What a checkpoint is compared with that resembles no architecture.
+DEFAULT = "torchvision/resnet50"
+
+
+def propose(data: bytes, file_name: str, architecture: str | None = None) -> Proposal:
+    """Tell what a model file seems to hold, without running it.
+
+    ``architecture`` overrules the best guess. Raises UnsafeFileError for a file that could run code when opened, and
+    ModelError for one that is damaged or of an unknown format.
+    """
+    return read(data, file_name, architecture)[0]
 
 
 def load(
@@ -21,15 +42,151 @@ def load(
     class_names: Sequence[str] = (),
     name: str | None = None,
 ) -> Model:
-    """Make a Model of a file's bytes; what is not given is taken from the proposal's best guess."""
-    assert architecture
-    preprocessing = preprocessing or Preprocessing()
-    weights = read_checkpoint(data)
-    module = build(architecture, 1000, preprocessing.channels)
-    notes = fill(module, weights)
-    if not class_names:
-        from timm.data import ImageNetInfo
+    """Make a Model of a model file; what is not given is taken from the proposal.
 
-        info = ImageNetInfo()
-        class_names = [name.split(",")[0] for name in info.label_descriptions()]
-    return export(module, name or PurePath(file_name).stem, preprocessing, class_names, "checkpoint", [*weights.notes, *notes])
+    Raises UnsafeFileError and ModelError as ``propose`` does, and ModelError if weights do not fit the architecture,
+    class names do not match the outputs, the model cannot be exported, or its outputs are not finite.
+    """
+    proposal, content = read(data, file_name, architecture)
+    name = name or proposal.name
+    preprocessing = preprocessing or proposal.preprocessing
+    class_names = tuple(class_names) or proposal.class_names
+    check_choices(proposal, preprocessing, class_names)
+    if isinstance(content, ExportedProgram):
+        model = from_program(content, name, preprocessing, class_names, "pt2", proposal.notes)
+    else:
+        chosen = architecture or proposal.architecture or DEFAULT
+        module, notes = zoo.fill(chosen, content, proposal.classes, proposal.channels, preprocessing.size)
+        source = f"{proposal.format} as {chosen}"
+        model = export(module, name, preprocessing, class_names, source, [*proposal.notes, *notes])
+    check_outputs(model)
+    return model
+
+
+def read(data: bytes, file_name: str, architecture: str | None) -> tuple[Proposal, Weights | ExportedProgram]:
+    """Read a file by the format that its content shows; returns the proposal with what it was made from."""
+    kind = sniff(data)
+    if kind == "pt2":
+        return read_archive(data, file_name)
+    weights = read_safetensors(data) if kind == "safetensors" else read_checkpoint(data)
+    return propose_architecture(weights, kind, file_name, architecture), weights
+
+
+def sniff(data: bytes) -> str:
+    """Tell a file's format by its content: "safetensors", "checkpoint" or "pt2"; raises ModelError for any other."""
+    if zipfile.is_zipfile(io.BytesIO(data)):
+        return sniff_zip(data)
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= max(MAX_HEADER, len(data)):
+        return "safetensors"
+    if data[:1] == b"\x80":
+        return "checkpoint"
+    if re.match(rb"\x08[\x01-\x20][\x12\x1a\x22\x2a\x3a\x42]", data):
+        raise ModelError(
+            "The file is an ONNX model, which Lightbox will read in a later version. Until then, upload the weights "
+            "(.safetensors, .pt, .pth) or an exported program (.pt2)."
+        )
+    raise ModelError(
+        f"The file, of {len(data):,} bytes, is no model file that Lightbox knows. It reads weights "
+        "(.safetensors, .pt, .pth) and exported programs (.pt2)."
+    )
+
+
+def sniff_zip(data: bytes) -> str:
+    """Tell the formats of torch apart, which are all zip archives."""
+    names = {name.partition("/")[2] or name for name in open_zip(data).namelist()}
+    if "archive_format" in names or any(name.startswith("models/") for name in names):
+        return "pt2"
+    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
+        raise UnsafeFileError(
+            "The file is a TorchScript archive, which brings code of its own. Export the original model "
+            f"instead. {archive.AGAIN}"
+        )
+    if any(name.startswith("serialized_") for name in names):
+        raise UnsafeFileError(
+            "The file is an archive of torch 2.7 or older, whose pickled objects could run code. "
+            f"Use torch 2.8 or newer. {archive.AGAIN}"
+        )
+    if "data.pkl" in names:
+        return "checkpoint"
+    raise ModelError("The file is a zip archive but not one that torch wrote. Upload the model file itself.")
+
+
+def read_archive(data: bytes, file_name: str) -> tuple[Proposal, ExportedProgram]:
+    """Open a ``.pt2`` archive; the preprocessing is ImageNet's, for want of better knowledge."""
+    program = archive.open_archive(data)
+    channels, size, classes = archive.signature(program)
+    default = Preprocessing()
+    scaling = (default.mean, default.std) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
+    preprocessing = Preprocessing(size, round(min(size) * 256 / 224), *scaling)
+    notes = ("The archive does not say how images are prepared: check size, mean and standard deviation.",)
+    names = imagenet_names() if classes == 1000 else ()
+    return Proposal(plain_name(file_name), "pt2", (), (), classes, channels, preprocessing, names, notes), program
+
+
+def propose_architecture(weights: Weights, kind: str, file_name: str, architecture: str | None) -> Proposal:
+    """Propose what a checkpoint may be read as; ``architecture`` overrules the best guess."""
+    guesses = architectures.guess(weights, file_name)
+    chosen = architecture or (guesses[0].architecture if guesses else DEFAULT)
+    classes, channels = architectures.measure(chosen, weights)
+    return Proposal(
+        plain_name(file_name),
+        kind,
+        guesses,
+        tuple(architectures.fingerprints()),
+        classes,
+        channels,
+        zoo.preprocessing(chosen, channels),
+        zoo.class_names(chosen, classes),
+        (*weights.notes, *(() if architecture else doubt(guesses))),
+    )
+
+
+def doubt(guesses: Sequence[Guess]) -> tuple[str, ...]:
+    """Say in words that several architectures fit, or none."""
+    if not guesses:
+        return (
+            "No architecture of timm or torchvision has tensors like these. Choose the one they were trained with.",
+        )
+    best, *others = (guess.architecture for guess in guesses)
+    if not guesses[0].exact:
+        return (f"No architecture fits exactly; {guesses[0].fitting} of {guesses[0].tensors} tensors fit {best}.",)
+    if not others:
+        return ()
+    return (f"{', '.join(others[:5])} would fit as well as {best}: see whether the test prediction is right.",)
+
+
+def plain_name(file_name: str) -> str:
+    """A model's name from its file's: without folders, ending and control characters."""
+    stem = PurePath(file_name.replace("\\", "/")).stem
+    return "".join(letter for letter in stem if letter.isprintable())[:80] or "model"
+
+
+def check_choices(proposal: Proposal, preprocessing: Preprocessing, class_names: Sequence[str]) -> None:
+    """Raise ModelError unless channels and class names agree with the file."""
+    if class_names and len(class_names) != proposal.classes:
+        raise ModelError(
+            f"The file names {len(class_names)} classes, the model has {proposal.classes}. Give one name for each "
+            "of the model's outputs, in their order, or none."
+        )
+    if preprocessing.channels != proposal.channels:
+        raise ModelError(
+            f"The preprocessing has {preprocessing.channels} means, the model takes {proposal.channels} channels. "
+            "Give one mean and one standard deviation for each channel."
+        )
+
+
+def check_outputs(model: Model) -> None:
+    """Raise ModelError unless a black image and a random one get finite outputs."""
+    info = model.info
+    shape = (1, info.preprocessing.channels, *info.preprocessing.size)
+    noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    for images in (torch.zeros(shape), noise):
+        try:
+            outputs = model(images)
+        except RuntimeError as error:
+            raise ModelError(f"The model {info.name} cannot be run: {first_line(error)}.") from error
+        if not outputs.isfinite().all():
+            raise ModelError(
+                f"The model {info.name} gives outputs that are not finite numbers. Its weights may be damaged, or the "
+                "training diverged: try an earlier checkpoint."
+            )

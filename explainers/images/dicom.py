@@ -149,24 +149,31 @@ def show_colours(
 def show_grey(
     name: str, values: Real[np.ndarray, "h w"], dataset: Dataset, window: Window
 ) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
-    """Apply the modality transform and the window or look-up table, and turn MONOCHROME1 round."""
-    values = apply_modality_lut(values, dataset)
-    notes: tuple[str, ...] = ()
-    if window is None and dataset.get("VOILUTSequence"):
-        bits = dataset.VOILUTSequence[0].LUTDescriptor[2]
-        looked_up = apply_voi(np.rint(values).astype(int), dataset)
-        pixels, notes = to_bytes(looked_up, 0, 2**bits - 1), ("look-up table of the file",)
-    elif window := window or stored_window(dataset):
-        pixels = apply_window(values, window, dataset.get("VOILUTFunction") or "LINEAR")
-        notes = (f"window {window[0]:g}/{window[1]:g} (width/centre)",)
-    elif dataset.BitsAllocated <= 8:
-        pixels = to_bytes(values, 0, 2**dataset.BitsStored - 1)
-    else:
-        pixels, note = reduce_depth(name, values, None)
-        notes = (note,)
+    """Bring greys to 8 bits, and turn MONOCHROME1 round."""
+    pixels, notes = apply_transforms(name, values, dataset, window)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         pixels, notes = 255 - pixels, (*notes, "turned round, for the file stores white as 0 (MONOCHROME1)")
     return np.repeat(pixels[..., None], 3, axis=-1), notes
+
+
+def apply_transforms(
+    name: str, stored: Real[np.ndarray, "h w"], dataset: Dataset, window: Window
+) -> tuple[UInt8[np.ndarray, "h w"], tuple[str, ...]]:
+    """Apply the modality transform, then a window or look-up table or, without either, the range of the values."""
+    values = apply_modality_lut(stored, dataset)
+    if window is None and dataset.get("VOILUTSequence"):
+        bits = dataset.VOILUTSequence[0].LUTDescriptor[2]
+        looked_up = apply_voi(np.rint(values).astype(int), dataset)
+        return to_bytes(looked_up, 0, 2**bits - 1), ("look-up table of the file",)
+    if window := window or stored_window(dataset):
+        pixels = apply_window(values, window, dataset.get("VOILUTFunction") or "LINEAR")
+        return pixels, (f"window {window[0]:g}/{window[1]:g} (width/centre)",)
+    if dataset.BitsAllocated <= 8:
+        low = -(2 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0
+        ends = np.array([low, low + 2**dataset.BitsStored - 1], stored.dtype)
+        return to_bytes(values, *sorted(apply_modality_lut(ends, dataset))), ()
+    pixels, note = reduce_depth(name, values, None)
+    return pixels, (note,)
 
 
 def stored_window(dataset: Dataset) -> Window:

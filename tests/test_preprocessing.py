@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from explainers.preprocessing import INTERPOLATIONS, Preprocessing
+from sample_models.gallery import PICTURES
+
+PHOTO = PICTURES[0].read().pixels
+
+
+def test_a_picture_of_the_right_size_is_not_touched():
+    pixels = PHOTO[:224, :224]
+    for resize in (224, 0):
+        assert (Preprocessing((224, 224), resize).crop(pixels) == pixels).all()
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize("size", [(400, 600), (600, 400), (300, 451), (257, 259), (100, 77), (259, 256)])
+def test_crop_and_normalise_agree_with_torchvision(interpolation, size):
+    pixels = np.asarray(Image.fromarray(PHOTO).resize(size[::-1]))
+    preprocessing = Preprocessing(interpolation=interpolation)
+    pipeline = transforms.Compose(
+        [
+            transforms.Resize(256, transforms.InterpolationMode(interpolation)),
+            transforms.CenterCrop(224),
+            transforms.ToTensor(),
+            transforms.Normalize(preprocessing.mean, preprocessing.std),
+        ]
+    )
+    ours = torch.from_numpy(preprocessing.normalise(preprocessing.crop(pixels)))
+    torch.testing.assert_close(ours, pipeline(Image.fromarray(pixels)), atol=1e-6, rtol=0)
+
+
+def test_without_a_crop_the_whole_picture_is_squeezed():
+    squeezed = Preprocessing((50, 80), resize=0).crop(PHOTO)
+    assert (squeezed == np.asarray(Image.fromarray(PHOTO).resize((80, 50), Image.Resampling.BICUBIC))).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 60_000), (60_000, 1), (37, 53)])
+@pytest.mark.parametrize("resize", [0, 10, 256])
+def test_every_picture_gets_the_size_of_the_input(size, resize):
+    assert Preprocessing((48, 64), resize).crop(np.zeros((*size, 3), np.uint8)).shape == (48, 64, 3)
+
+
+def test_a_greyscale_model_sees_the_mean_of_the_colours():
+    preprocessing = Preprocessing(mean=(0.5,), std=(0.25,))
+    ours = preprocessing.normalise(PHOTO)
+    assert ours.shape == (1, *PHOTO.shape[:2])
+    np.testing.assert_allclose(ours[0], (PHOTO.mean(-1) / 255 - 0.5) / 0.25, atol=1e-5)
