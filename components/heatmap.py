@@ -77,10 +77,9 @@ def blend(
 def encode_png(pixels: UInt8[np.ndarray, "h w 3"], scale: int = 1) -> bytes:
     """Write pixels as a PNG file, each as a square of ``scale`` pixels."""
     image = Image.fromarray(pixels)
+    enlarged = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
     file = io.BytesIO()
-    image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST).save(
-        file, "PNG", compress_level=1
-    )
+    enlarged.save(file, "PNG", compress_level=1)  # quick to write; the page does so for every view
     return file.getvalue()
 
 

@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 
 from components.controls import choose_view
 from components.figures import Region, draw_heatmap, draw_picture, encode_address
+from components.following import forget
 from components.heatmap import View, blend, colour_table, describe, encode_png, limits, region_mask, share_inside
 from explainers.cache import Job
 from explainers.errors import CancelledError, LightboxError
@@ -46,13 +47,7 @@ class Seen:
 def draw_panels(
     info: ModelInfo, picture: Picture, methods: Mapping[str, MethodInfo], jobs: Mapping[str, Job[Attribution]]
 ) -> bool:
-    """Draw the picture and a heatmap for each job, with progress for those under way; tells whether all are done.
-
-    Jobs of the run before that nobody looks at any more are stopped.
-    """
-    for stale in st.session_state.get("jobs", ()):
-        stale.cancel()
-    st.session_state["jobs"] = list(jobs.values())
+    """Draw the picture and a heatmap for each job, with progress for those under way; tells whether all are done."""
     deadline = time.monotonic() + PATIENCE
     done = all(job.wait(max(0.0, deadline - time.monotonic())) for job in jobs.values())
     seen = Seen(picture.name, info.preprocessing.crop(picture.pixels))
@@ -101,6 +96,7 @@ def draw_job(
     except CancelledError:
         st.info("Stopped before the end.")
         if st.button("Start again", icon=":material/refresh:", key=f"again-{method.name}"):
+            forget(job)
             st.rerun()
     except LightboxError as error:
         st.error(str(error), icon=":material/error:")
@@ -204,6 +200,7 @@ def draw_figures(attribution: Attribution, region: Region) -> None:
     lines = [f"Sum of scores {attribution.total:,.3f} · explained output {attribution.output:,.3f} logit"]
     if attribution.expected is not None and attribution.gap is not None:
         lines.append(f"The sum should be {attribution.expected:,.3f}: gap {attribution.gap:+,.3f}")
+    lines += [attribution.provenance["note"]] * bool(attribution.provenance["note"])
     lines += [f"{name}: {value:,.3f}" for name, value in attribution.provenance["details"].items()]
     if region:
         positive, negative = share_inside(attribution.values, region_mask(region, attribution.values.shape))

@@ -54,37 +54,39 @@ def draw_upload(pictures: Sequence[Sample | Picture]) -> None:
 
 
 def _propose(file: Any) -> Proposal:
-    """Look at an uploaded file once."""
-    known, proposal = st.session_state.get("proposed", ("", None))
-    if known != file.file_id:
+    """Look at an uploaded file, and again when another architecture is chosen for it."""
+    proposal = _look(file, None)
+    if not proposal.choices:
+        return proposal
+    fits = {guess.architecture: f"{guess.fitting} of {guess.tensors} tensors fit" for guess in proposal.guesses}
+    architecture = st.selectbox(
+        "Architecture",
+        [*fits, *(choice for choice in proposal.choices if choice not in fits)],
+        format_func=lambda choice: f"{choice} · {fits[choice]}" if choice in fits else choice,
+        help="The network that the weights belong to, best guess first. Type to search.",
+    )
+    return proposal if architecture == proposal.architecture else _look(file, architecture)
+
+
+def _look(file: Any, architecture: str | None) -> Proposal:
+    """Read an uploaded file once for each choice of architecture."""
+    known: dict[tuple[str, str | None], Proposal] = st.session_state.setdefault("proposals", {})
+    key = (file.file_id, architecture)
+    if key not in known:
+        if architecture is None:
+            known.clear()  # another file: what was found in the last one is of no more use
         with st.spinner("Looking at the file …"):
-            proposal = compute.propose(file.getvalue(), file.name)
-        st.session_state["proposed"] = (file.file_id, proposal)
-    assert isinstance(proposal, Proposal)
-    return proposal
+            known[key] = compute.propose(file.getvalue(), file.name, architecture)
+    return known[key]
 
 
 def _fill_form(proposal: Proposal, class_names: Sequence[str]) -> dict[str, Any] | None:
     """Draw the form with the guesses filled in; returns the settings once they are to be tested."""
     for note in proposal.notes:
         st.caption(note)
-    fits = {guess.architecture: guess for guess in proposal.guesses}
     guess = proposal.preprocessing
     with st.form("model_form"):
-        name = st.text_input("Name", proposal.name, max_chars=80)
-        architecture = None
-        if proposal.choices:
-            options = [*fits, *(choice for choice in proposal.choices if choice not in fits)]
-            architecture = st.selectbox(
-                "Architecture",
-                options,
-                format_func=lambda option: (
-                    f"{option} · {fits[option].fitting} of {fits[option].tensors} tensors fit"
-                    if option in fits
-                    else option
-                ),
-                help="The network that the weights belong to, best guess first. Type to search.",
-            )
+        name = st.text_input("Name", proposal.name, max_chars=80, help="Under which you find it in the model picker.")
         left, middle, right = st.columns(3)
         height = left.number_input("Height (pixels)", 8, 2048, guess.size[0], help="Of the model's input.")
         width = middle.number_input("Width (pixels)", 8, 2048, guess.size[1], help="Of the model's input.")
@@ -104,7 +106,7 @@ def _fill_form(proposal: Proposal, class_names: Sequence[str]) -> dict[str, Any]
     size = (int(height), int(width))
     return {
         "name": _free_name(name or proposal.name),
-        "architecture": architecture,
+        "architecture": proposal.architecture,
         "class_names": tuple(class_names) or proposal.class_names,
         "preprocessing": Preprocessing(
             size, int(resize), _split("mean", mean), _split("standard deviation", std), kind

@@ -62,11 +62,11 @@ def unsuitable_methods(info: ModelInfo) -> dict[str, str]:
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
-def propose(data: bytes, file_name: str) -> Proposal:
-    """Look at an uploaded model file without running it; raises ModelError."""
+def propose(data: bytes, file_name: str, architecture: str | None = None) -> Proposal:
+    """Look at an uploaded model file without running it, with an architecture or the best guess; raises ModelError."""
     from explainers.graph.loader import propose
 
-    return propose(data, file_name)
+    return propose(data, file_name, architecture)
 
 
 def load(data: bytes, file_name: str, **settings: Any) -> Model:
@@ -220,6 +220,7 @@ def _attribute(
             "unit": chosen.unit,
             "citation": chosen.citation,
             "details": dict(scores.details[0]) if scores.details else {},
+            "note": scores.note,
             "note": scores.note,
             "passes": vars(counts),
             "seconds": round(time.perf_counter() - start, 3),

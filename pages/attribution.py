@@ -3,6 +3,7 @@
 import streamlit as st
 
 from components import controls
+from components.following import follow
 from components.headline import draw_empty, draw_headline
 from components.panels import draw_panels
 from components.prediction import draw_prediction
@@ -35,6 +36,5 @@ except LightboxError as error:
     st.error(str(error), icon=":material/error:")
     st.stop()
 draw_headline(model.info, prediction, target, picture)
-jobs = {name: compute.submit_attribution(model, picture, name, target, chosen[name]) for name in chosen}
-if draw_panels(model.info, picture, methods, jobs):
+if draw_panels(model.info, picture, methods, follow(model, picture, target, chosen)):
     compute.prefetch(model, following, wanted, versus, chosen)

@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parent.parent
+
+expect.set_options(timeout=60_000)  # opening a model takes seconds, more on a busy machine
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

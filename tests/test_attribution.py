@@ -90,7 +90,7 @@ def test_gradient_times_input_agrees_with_captum(name: str) -> None:
 def test_integrated_gradients_agree_with_captum(name: str) -> None:
     black = baseline(model(name).info.preprocessing, pictures(), "black")
     oracle = attr.IntegratedGradients(network(name)).attribute(pictures(), black, CLASSES, n_steps=16)
-    found = attribute(IntegratedGradients(steps=16), model(name), pictures()).values
+    found = attribute(IntegratedGradients(16, "black"), model(name), pictures()).values
     assert relative_error(found, oracle.float()) < 1e-4
 
 
@@ -193,7 +193,9 @@ def test_gradcam_of_a_vision_transformer_shows_the_last_layer_on_whose_patches_t
     oracle = nn.functional.interpolate(weighed, (SIDE, SIDE), mode="bilinear").detach()
     exported = export(module, "vit", Preprocessing(size=(SIDE, SIDE)))
     assert oracle.max() > 0
-    assert relative_error(attribute(GradCam(), exported, pictures()).values, oracle) < 1e-4
+    found = attribute(GradCam(), exported, pictures())
+    assert relative_error(found.values, oracle) < 1e-4
+    assert "blocks.1.norm1" in found.note
 
 
 # Theory: what must hold whatever the model.
@@ -217,7 +219,7 @@ def test_gradients_of_a_linear_model_are_its_weights(method: Method) -> None:
 
 @pytest.mark.parametrize(
     "method",
-    [GradientTimesInput(), IntegratedGradients(), Occlusion(1, 1, "black"), KernelShap(8, 512, "black")],
+    [GradientTimesInput(), IntegratedGradients(start="black"), Occlusion(1, 1, "black"), KernelShap(8, 512, "black")],
     ids=lambda method: method.name,
 )
 def test_contributions_in_a_linear_model_are_weight_times_input(method: Method) -> None:

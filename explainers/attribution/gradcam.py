@@ -50,8 +50,10 @@ class GradCam(Method):
             outputs, kept = model.run(inputs[image].requires_grad_(), keep={layer.node for layer in layers})
             values = [kept[layer.node] for layer in layers]
             slopes = gradients(score(outputs, [targets[i] for i in image.tolist()]), values)
-            maps.append(activation_map(values, slopes, layers))
-        return Scores(interpolate(torch.cat(maps), inputs.shape[2:], mode="bilinear", align_corners=False))
+            place = find_informed(slopes, layers)
+            maps.append(weigh_channels(values[place].detach(), slopes[place], layers[place]))
+        note = "" if self.layer else f"The layer shown is {layers[place].name}, the last one with the score's gradient."
+        return Scores(interpolate(torch.cat(maps), inputs.shape[2:], mode="bilinear", align_corners=False), note=note)
 
     def candidates(self, info: ModelInfo) -> list[Layer]:
         """List the layer asked for, or for "" those of the last spatial layer's shape, last first."""
@@ -67,13 +69,15 @@ class GradCam(Method):
         return f"{cls.title} shows a layer's features in their places; this model has no layer with places."
 
 
-def activation_map(
-    values: Sequence[Float[Tensor, "batch *shape"]],
-    slopes: Sequence[Float[Tensor, "batch *shape"]],
-    layers: Sequence[Layer],
+def find_informed(slopes: Sequence[Float[Tensor, "batch *shape"]], layers: Sequence[Layer]) -> int:
+    """Find the first layer with any gradient in its places; the first of all if there is none."""
+    informed = (bool(spatial_map(slope, layer).any()) for slope, layer in zip(slopes, layers, strict=True))
+    return next((place for place, found in enumerate(informed) if found), 0)
+
+
+def weigh_channels(
+    values: Float[Tensor, "batch *shape"], slopes: Float[Tensor, "batch *shape"], layer: Layer
 ) -> Float[Tensor, "batch 1 rows columns"]:
-    """Weigh the channels of the first layer with any gradient in its places and keep what speaks for the target."""
-    found = [spatial_map(slope, layer) for slope, layer in zip(slopes, layers, strict=True)]
-    place = next((place for place, slope in enumerate(found) if slope.any()), 0)
-    channels = spatial_map(values[place].detach(), layers[place])
-    return (found[place].mean((2, 3), keepdim=True) * channels).sum(1, keepdim=True).relu()
+    """Add up a layer's channels, each weighted by its mean gradient, and keep what speaks for the target."""
+    weights = spatial_map(slopes, layer).mean((2, 3), keepdim=True)
+    return (weights * spatial_map(values, layer)).sum(1, keepdim=True).relu()

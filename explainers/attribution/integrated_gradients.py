@@ -33,10 +33,18 @@ class IntegratedGradients(Method):
     signed = True
 
     steps: int = parameter(
-        32, "Steps", "How finely the way is divided. More steps are more exact and slower.", low=8, high=256, step=8
+        32,
+        "Steps",
+        "How finely the way is divided. More steps bring the sum closer to what it should be, and are slower.",
+        low=8,
+        high=256,
+        step=8,
     )
     start: str = parameter(
-        "black", "Empty image", "The image without information at which the way starts.", choices=BASELINES
+        "mean colour",
+        "Empty image",
+        "Where the way starts; pixels that have its colour already get no score.",
+        choices=BASELINES,
     )
 
     def attribute(

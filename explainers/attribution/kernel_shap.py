@@ -33,7 +33,7 @@ class KernelShap(Method):
     signed = True
 
     patches: int = parameter(
-        7, "Patches", "How many patches the image has in a row; more are finer and need more trials.", low=2, high=16
+        6, "Patches", "How many patches the image has in a row; more are finer and need more trials.", low=2, high=16
     )
     trials: int = parameter(
         256, "Trials", "How many combinations are tried. More are more exact and slower.", low=32, high=8192, step=32

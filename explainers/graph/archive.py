@@ -81,7 +81,7 @@ CALL: dict[str, Any] = {
     "forward_arg_names": None,
 }
 
-AGAIN = (
+EXPORT_AGAIN = (
     "Write it by `torch.export.save(torch.export.export(model.eval(), (images,), "
     'dynamic_shapes=({0: torch.export.Dim("batch")},)), "model.pt2")`, where images is a batch of two.'
 )
@@ -104,7 +104,7 @@ def open_archive(data: bytes) -> ExportedProgram:
     except LightboxError:
         raise
     except Exception as error:  # a damaged archive may fail anywhere in torch's reader; it is told, not hidden
-        raise ModelError(f"The archive cannot be opened ({first_line(error)}). {AGAIN}") from error
+        raise ModelError(f"The archive cannot be opened ({first_line(error)}). {EXPORT_AGAIN}") from error
     return program
 
 
@@ -114,13 +114,13 @@ def check_members(members: Mapping[str, bytes]) -> None:
         if not MEMBERS.fullmatch(name):
             raise UnsafeFileError(
                 f"The archive has a member '{printable(name)}'; only programs with plain tensors are opened, "
-                f"no pickled or compiled ones. {AGAIN}"
+                f"no pickled or compiled ones. {EXPORT_AGAIN}"
             )
         if name.startswith("data/sample_inputs/"):
             check_plain(read_pickle(content))
     programs = [name for name in members if name.startswith("models/")]
     if len(programs) != 1:
-        raise ModelError(f"The archive has {len(programs)} programs; Lightbox opens one. {AGAIN}")
+        raise ModelError(f"The archive has {len(programs)} programs; Lightbox opens one. {EXPORT_AGAIN}")
 
 
 def check_plain(content: Any) -> None:
@@ -137,7 +137,9 @@ def check_plain(content: Any) -> None:
         elif isinstance(item, list | tuple):
             stack += item
         elif not isinstance(item, Tensor | str | int | float | None):
-            raise UnsafeFileError(f"The archive's sample inputs hold a {type(item).__name__}, not a tensor. {AGAIN}")
+            raise UnsafeFileError(
+                f"The archive's sample inputs hold a {type(item).__name__}, not a tensor. {EXPORT_AGAIN}"
+            )
 
 
 def rewrite(members: Mapping[str, bytes]) -> io.BytesIO:
@@ -161,7 +163,7 @@ def read_json(content: bytes) -> Any:
     """Parse a member of an archive, which must be an object."""
     found = json.loads(content)
     if not isinstance(found, dict):
-        raise ModelError(f"The archive's program is no JSON object. {AGAIN}")
+        raise ModelError(f"The archive's program is no JSON object. {EXPORT_AGAIN}")
     return found
 
 
@@ -194,8 +196,8 @@ def check_counts(signature: dict[str, Any]) -> None:
     outputs = len(signature["output_specs"])
     if (inputs, outputs) != (1, 1):
         raise ModelError(
-            f"The program takes {inputs} inputs and gives {outputs} outputs (or updates of its own state); Lightbox "
-            f"explains models that map one batch of images to one tensor, exported after model.eval(). {AGAIN}"
+            f"Inputs of the program: {inputs}, outputs (and updates of its own state): {outputs}; Lightbox explains "
+            f"models that map one batch of images to one tensor. {EXPORT_AGAIN}"
         )
 
 
@@ -248,7 +250,7 @@ def clean_payload(config: dict[str, Any], kind: str) -> dict[str, Any]:
     for name, payload in config["config"].items():
         if payload["use_pickle"] or not re.fullmatch(rf"{kind}_\d+", payload["path_name"]):
             raise UnsafeFileError(
-                f"The archive keeps '{printable(name)}' as a pickled object, which could run code. {AGAIN}"
+                f"The archive keeps '{printable(name)}' as a pickled object, which could run code. {EXPORT_AGAIN}"
             )
     sizes = [[size["as_int"] for size in payload["tensor_meta"]["sizes"]] for payload in config["config"].values()]
     elements = sum(math.prod(size) for size in sizes)
@@ -268,12 +270,13 @@ def signature(program: ExportedProgram) -> tuple[int, tuple[int, int], int]:
     names = (*program.graph_signature.user_inputs, *program.graph_signature.user_outputs)
     images, scores = (node.meta.get("val") for node in program.graph.nodes if node.name in names)
     if not isinstance(images, Tensor) or not isinstance(scores, Tensor) or images.dim() != 4 or scores.dim() < 2:
-        raise ModelError(f"The program does not map images (batch, channels, height, width) to scores. {AGAIN}")
+        raise ModelError(f"The program does not map images (batch, channels, height, width) to scores. {EXPORT_AGAIN}")
     batch, *image = images.shape
     if isinstance(batch, int) or not all(isinstance(length, int) for length in image):
         found = " x ".join(str(length) for length in images.shape)
         raise ModelError(
-            f"The program takes inputs of {found}; only the number of images, the first, must be left open. {AGAIN}"
+            f"The program takes inputs of {found}; leave the number of images, the first, open and no other. "
+            f"{EXPORT_AGAIN}"
         )
     channels, height, width = image
     return channels, (height, width), int(scores.shape[1])

@@ -84,20 +84,23 @@ def read_pickle(data: bytes) -> Any:
 
 
 def open_zip(data: bytes) -> zipfile.ZipFile:
-    """Open a zip archive; raises ModelError if it is damaged or its members hold more bytes than the file."""
+    """Open a zip archive; raises ModelError if it is damaged."""
     try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
+        return zipfile.ZipFile(io.BytesIO(data))
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
         raise ModelError(f"The archive is damaged ({first_line(error)}). Copy or save it again.") from error
+
+
+def check_entries(archive: zipfile.ZipFile, size: int) -> None:
+    """Raise ModelError if an archive of ``size`` bytes has too many members, or members that hold more bytes."""
     entries = archive.infolist()
     if len(entries) > MAX_TENSORS:
         raise ModelError(f"The archive has {len(entries):,} members; at most {MAX_TENSORS:,} are read.")
-    if sum(entry.file_size for entry in entries) > len(data) or len(set(archive.namelist())) < len(entries):
+    if sum(entry.file_size for entry in entries) > size or len(set(archive.namelist())) < len(entries):
         raise ModelError(
             "The archive's members are compressed, overlap or share a name, which torch never writes. "
             f"Save the model again, by {SAVE_LINE}."
         )
-    return archive
 
 
 def foreign_global(data: bytes) -> str | None:
@@ -157,5 +160,6 @@ def check_bounds(tensors: Mapping[str, Tensor]) -> None:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, without the rest that speaks to programmers."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+    """The first sentence of an error's message, without the rest that speaks to programmers."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.partition(". ")[0][:200].rstrip(".")

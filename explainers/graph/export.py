@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import traceback
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +23,17 @@ from explainers.results import Layer, ModelInfo
 aten = torch.ops.aten
 
 #: Operators that do nothing at inference.
-IDENTITIES = frozenset({aten.dropout.default, aten.dropout_.default, aten.detach.default, aten.alias.default})
+IDENTITIES = frozenset(
+    {
+        aten.dropout.default,
+        aten.dropout_.default,
+        aten.feature_dropout.default,
+        aten.feature_dropout_.default,
+        aten.alpha_dropout.default,
+        aten.detach.default,
+        aten.alias.default,
+    }
+)
 
 
 def export(
@@ -92,10 +104,15 @@ def from_program(
 
 
 def reason(error: Exception) -> str:
-    """The line of a torch error that says what stopped it."""
+    """The line of a torch error that says what stopped it, and the line of the model's code where that happened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith(("Unsupported", "Could not", "Explanation", "File "))]
-    return (telling or lines or [type(error).__name__])[0][:300]
+    telling = [line for line in lines if line.startswith(("Unsupported", "Could not", "Explanation", "File ", "- "))]
+    message = (telling or lines or [type(error).__name__])[0].removeprefix("- ").rstrip(".")[:300]
+    own = (str(Path(torch.__file__).parent), __file__)
+    places = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(own)]
+    if not places:
+        return f"{message}."
+    return f"{message}, in {Path(places[-1].filename).name}, line {places[-1].lineno}: `{places[-1].line}`."
 
 
 def check_signature(graph: fx.GraphModule, name: str) -> None:
@@ -146,6 +163,8 @@ def make_functional(graph: fx.GraphModule) -> None:
             graph.graph.erase_node(node)
         elif node.target in IDENTITIES:
             replace(graph, node, node.args[0])
+        elif node.target == aten.batch_norm.default and node.args[3] is not None:
+            node.update_arg(5, False)  # a program may have been exported in training mode
         elif node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
             namespace, _, operator = str(node.target).rsplit(".", 1)[0].partition(".")
             if operator.endswith("_") and not operator.endswith("__"):
@@ -158,7 +177,7 @@ def make_functional(graph: fx.GraphModule) -> None:
 def fold_batch_norm(graph: fx.GraphModule) -> None:
     """Fold every batch norm that follows a convolution or linear operator into its weight and bias."""
     for node in list(graph.graph.nodes):
-        if node.target != aten.batch_norm.default:
+        if node.target != aten.batch_norm.default or node.args[3] is None:
             continue
         linear, weight, bias, mean, variance = node.args[:5]
         transposed = linear.target == aten.conv_transpose2d.input

@@ -12,8 +12,17 @@ import torch
 from torch.export import ExportedProgram
 
 from explainers.errors import ModelError, UnsafeFileError
-from explainers.graph import architectures, archive, zoo
-from explainers.graph.checkpoint import MAX_HEADER, Weights, first_line, open_zip, read_checkpoint, read_safetensors
+from explainers.graph import architectures, zoo
+from explainers.graph.archive import EXPORT_AGAIN, open_archive, signature
+from explainers.graph.checkpoint import (
+    MAX_HEADER,
+    Weights,
+    check_entries,
+    first_line,
+    open_zip,
+    read_checkpoint,
+    read_safetensors,
+)
 from explainers.graph.class_names import imagenet_names
 from explainers.graph.export import export, from_program
 from explainers.graph.model import Model
@@ -55,7 +64,9 @@ def load(
     if isinstance(content, ExportedProgram):
         model = from_program(content, name, preprocessing, class_names, "pt2", proposal.notes)
     else:
-        chosen = architecture or proposal.architecture or DEFAULT
+        chosen = architecture or proposal.architecture
+        if chosen is None:
+            raise ModelError(proposal.notes[-1])
         module, notes = zoo.fill(chosen, content, proposal.classes, proposal.channels, preprocessing.size)
         source = f"{proposal.format} as {chosen}"
         model = export(module, name, preprocessing, class_names, source, [*proposal.notes, *notes])
@@ -74,7 +85,7 @@ def read(data: bytes, file_name: str, architecture: str | None) -> tuple[Proposa
 
 def sniff(data: bytes) -> str:
     """Tell a file's format by its content: "safetensors", "checkpoint" or "pt2"; raises ModelError for any other."""
-    if zipfile.is_zipfile(io.BytesIO(data)):
+    if data.startswith(b"PK") or zipfile.is_zipfile(io.BytesIO(data)):
         return sniff_zip(data)
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= max(MAX_HEADER, len(data)):
         return "safetensors"
@@ -93,19 +104,21 @@ def sniff(data: bytes) -> str:
 
 def sniff_zip(data: bytes) -> str:
     """Tell the formats of torch apart, which are all zip archives."""
-    names = {name.partition("/")[2] or name for name in open_zip(data).namelist()}
-    if "archive_format" in names or any(name.startswith("models/") for name in names):
-        return "pt2"
+    archive = open_zip(data)
+    names = {name.partition("/")[2] or name for name in archive.namelist()}
     if "constants.pkl" in names or any(name.startswith("code/") for name in names):
         raise UnsafeFileError(
             "The file is a TorchScript archive, which brings code of its own. Export the original model "
-            f"instead. {archive.AGAIN}"
+            f"instead. {EXPORT_AGAIN}"
         )
     if any(name.startswith("serialized_") for name in names):
         raise UnsafeFileError(
             "The file is an archive of torch 2.7 or older, whose pickled objects could run code. "
-            f"Use torch 2.8 or newer. {archive.AGAIN}"
+            f"Use torch 2.8 or newer. {EXPORT_AGAIN}"
         )
+    check_entries(archive, len(data))
+    if "archive_format" in names:
+        return "pt2"
     if "data.pkl" in names:
         return "checkpoint"
     raise ModelError("The file is a zip archive but not one that torch wrote. Upload the model file itself.")
@@ -113,8 +126,8 @@ def sniff_zip(data: bytes) -> str:
 
 def read_archive(data: bytes, file_name: str) -> tuple[Proposal, ExportedProgram]:
     """Open a ``.pt2`` archive; the preprocessing is ImageNet's, for want of better knowledge."""
-    program = archive.open_archive(data)
-    channels, size, classes = archive.signature(program)
+    program = open_archive(data)
+    channels, size, classes = signature(program)
     default = Preprocessing()
     scaling = (default.mean, default.std) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
     preprocessing = Preprocessing(size, round(min(size) * 256 / 224), *scaling)
@@ -167,6 +180,11 @@ def check_choices(proposal: Proposal, preprocessing: Preprocessing, class_names:
         raise ModelError(
             f"The file names {len(class_names)} classes, the model has {proposal.classes}. Give one name for each "
             "of the model's outputs, in their order, or none."
+        )
+    if proposal.format == "pt2" and preprocessing.size != proposal.preprocessing.size:
+        raise ModelError(
+            f"The program takes images of {proposal.preprocessing.size}, not of {preprocessing.size} pixels (height, "
+            "width). Export it again for another size."
         )
     if preprocessing.channels != proposal.channels:
         raise ModelError(

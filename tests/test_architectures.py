@@ -1,0 +1,162 @@
+"""Architectures: which one a checkpoint belongs to, and that the exported program computes what the module does."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from explainers.errors import ModelError
+from explainers.graph.architectures import TABLE, find, fingerprints, guess, take_fingerprint
+from explainers.graph.checkpoint import Weights
+from explainers.graph.export import export
+from explainers.graph.zoo import all_architectures, build, preprocessing
+from explainers.preprocessing import Preprocessing
+
+aten = torch.ops.aten
+
+#: One of each family, with the image sizes that make it quick, and how many batch norms no convolution precedes.
+FAMILIES = {
+    "timm/resnet18": (64, 0),
+    "torchvision/resnet50": (64, 0),
+    "torchvision/vgg11_bn": (64, 0),
+    "timm/densenet121": (64, 62),
+    "timm/efficientnet_b0": (64, 0),
+    "timm/tf_efficientnet_lite0": (64, 0),
+    "timm/mobilenetv3_small_050": (64, 0),
+    "timm/convnext_atto": (64, 0),
+    "torchvision/inception_v3": (96, 0),
+    "timm/regnetx_002": (64, 0),
+    "timm/vit_tiny_patch16_224": (224, 0),
+    "timm/deit_tiny_distilled_patch16_224": (224, 0),
+    "timm/swin_tiny_patch4_window7_224": (224, 0),
+    "timm/xception41": (64, 0),
+    "timm/hrnet_w18_small": (64, 0),
+    "timm/mixer_s32_224": (224, 0),
+    "timm/seresnet18": (64, 0),
+    "torchvision/deeplabv3_mobilenet_v3_large": (64, 0),
+}
+
+
+def lively(module: nn.Module, images: Tensor) -> nn.Module:
+    """Give a module weights and statistics with which its outputs depend on the image."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)
+        for layer in module.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = 1.0
+        module.train()(images)
+    return module.eval()
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_the_exported_program_computes_what_the_module_does_for_any_batch(architecture: str) -> None:
+    torch.manual_seed(0)
+    size, unfolded = FAMILIES[architecture]
+    images = torch.randn(5, 3, size, size)
+    module = lively(build(architecture, 10), images)
+    model = export(module, architecture, Preprocessing((size, size), size))
+    for batch in (images, images[:1]):
+        expected = module(batch)
+        assert expected.std() > 1e-3
+        assert (model(batch) - expected).abs().max() < 1e-4 * expected.abs().max()
+    operators = Counter(node.target for node in model.program.graph.nodes)
+    assert operators[aten.batch_norm.default] == unfolded
+
+
+class Branching(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        if images.mean() > 0:
+            return images.mean((2, 3))
+        return images.sum((2, 3))
+
+
+class ByNumpy(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.from_numpy(images.numpy().mean((2, 3)))
+
+
+class OneBatch(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.view(2, -1)
+
+
+class TwoOutputs(nn.Module):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return images.mean((2, 3)), images.sum((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Branching(), r"data-dependent.*test_architectures.py, line \d+: `if images.mean\(\) > 0:`"),
+        (ByNumpy(), r"numpy\(\).*line \d+: `return torch.from_numpy\(images.numpy\(\)"),
+        (OneBatch(), r"batch as dynamic but your code specialized it to be a constant \(2\)"),
+        (TwoOutputs(), "gives 2 outputs"),
+        (nn.Linear(7, 2), r"must have same reduction dim.*\[7, 2\]"),
+        (nn.Flatten(0), "does not return floating-point scores"),
+    ],
+)
+def test_what_stops_an_export_is_told_with_its_line(module: nn.Module, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        export(module, "mine", Preprocessing((8, 8), 8))
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "timm/resnet10t",
+        "timm/vit_tiny_patch16_224",
+        "timm/tresnet_m",
+        "timm/deit_tiny_distilled_patch16_224",
+        "torchvision/regnet_y_400mf",
+        "torchvision/inception_v3",
+        "torchvision/lraspp_mobilenet_v3_large",
+    ],
+)
+def test_the_shipped_fingerprint_is_that_of_the_architecture(architecture: str) -> None:
+    assert take_fingerprint(architecture) == find(architecture)
+
+
+def test_the_table_has_every_architecture_that_classifies_and_is_small() -> None:
+    without = set(all_architectures()) - set(fingerprints())
+    assert all(name.endswith("_enc") for name in without), without  # encoders without a classifier
+    assert TABLE.stat().st_size < 300_000
+
+
+def test_an_architecture_is_guessed_in_under_a_second() -> None:
+    weights = Weights(build("torchvision/resnet50", 12).state_dict(), ordered=True)
+    fingerprints.cache_clear()
+    start = time.perf_counter()
+    best = guess(weights, "mine.pth")[0]
+    assert time.perf_counter() - start < 1
+    assert (best.architecture, best.exact) == ("torchvision/resnet50", True)
+
+
+@pytest.mark.parametrize(
+    ("file_name", "ordered", "expected"),
+    [
+        ("model.safetensors", False, "timm/resnet18"),
+        ("model.pth", True, "torchvision/resnet18"),
+        ("resnetblur18-best.pth", True, "timm/resnetblur18"),
+    ],
+)
+def test_among_equals_the_file_name_and_format_decide(file_name: str, ordered: bool, expected: str) -> None:
+    weights = Weights(build("timm/resnet18", 3).state_dict(), ordered)
+    assert guess(weights, file_name)[0].architecture == expected
+
+
+def test_preprocessing_is_that_of_the_published_weights() -> None:
+    assert preprocessing("torchvision/resnet50", 3) == Preprocessing((224, 224), 232, interpolation="bilinear")
+    inception = preprocessing("timm/inception_v3", 3)
+    assert (inception.size, inception.resize) == ((299, 299), 341)
+    assert preprocessing("timm/resnet18", 1).mean == pytest.approx([0.449])
+
+
+def test_an_architecture_made_for_one_size_is_built_for_another() -> None:
+    module = build("timm/vit_tiny_patch16_224", 4, size=(96, 96))
+    assert module(torch.zeros(1, 3, 96, 96)).shape == (1, 4)
