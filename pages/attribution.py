@@ -3,6 +3,7 @@
 import streamlit as st
 
 from components import controls
+from components.adjusting import adjust
 from components.following import follow
 from components.headline import draw_empty, draw_headline
 from components.panels import draw_panels
@@ -20,7 +21,8 @@ if not pictures:
     st.stop()
 index = choose_picture(pictures)
 try:
-    picture, following = open_picture(pictures[index]), open_picture(pictures[(index + 1) % len(pictures)])
+    with st.sidebar:
+        picture = adjust(pictures[index], open_picture(pictures[index]))
     with st.spinner("Asking the model …"):
         prediction = compute.predict(model, picture)
     with st.sidebar:
@@ -37,4 +39,5 @@ except LightboxError as error:
     st.stop()
 draw_headline(model.info, prediction, target, picture)
 if draw_panels(model.info, picture, methods, follow(model, picture, target, chosen)):
+    following = open_picture(pictures[(index + 1) % len(pictures)])
     compute.prefetch(model, following, wanted, versus, chosen)

@@ -45,7 +45,7 @@ def running_app(folder: Path, **settings: str) -> Iterator[str]:
             yield f"http://localhost:{port}"
         finally:
             server.terminate()
-            server.wait(10)
+            server.wait(60)
     assert "Traceback" not in (folder / "log").read_text()
 
 

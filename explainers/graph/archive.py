@@ -11,7 +11,6 @@ import io
 import json
 import math
 import re
-import warnings
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -21,8 +20,8 @@ from torch.export import ExportedProgram
 from torch.export.pt2_archive import PT2ArchiveWriter
 from torch.export.pt2_archive._package import load_pt2
 
-from explainers.errors import LightboxError, ModelError, UnsafeFileError
-from explainers.graph.checkpoint import MAX_BYTES, MAX_TENSORS, SAVE_LINE, first_line, open_zip, read_pickle
+from explainers.errors import ModelError, UnsafeFileError
+from explainers.graph.checkpoint import MAX_BYTES, MAX_TENSORS, SAVE_LINE, open_zip, read_pickle, telling
 
 #: What each member of an archive may be, after the archive's root folder.
 MEMBERS = re.compile(
@@ -93,19 +92,11 @@ def open_archive(data: bytes) -> ExportedProgram:
     Raises UnsafeFileError for anything that could run code, ModelError for an archive that is damaged or whose program
     does not take one batch, of open size, of images of one size.
     """
-    try:
+    with telling("The archive cannot be opened", EXPORT_AGAIN):
         archive = open_zip(data)
         members = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
         check_members(members)
-        cleaned = rewrite(members)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own deprecations say nothing about the archive
-            program = load_pt2(cleaned).exported_programs["model"]
-    except LightboxError:
-        raise
-    except Exception as error:  # a damaged archive may fail anywhere in torch's reader; it is told, not hidden
-        raise ModelError(f"The archive cannot be opened ({first_line(error)}). {EXPORT_AGAIN}") from error
-    return program
+        return load_pt2(rewrite(members)).exported_programs["model"]
 
 
 def check_members(members: Mapping[str, bytes]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import pickle
 import pickletools
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,7 @@ import torch
 from torch import Tensor
 from torch._weights_only_unpickler import _get_allowed_globals
 
-from explainers.errors import ModelError, UnsafeFileError
+from explainers.errors import LightboxError, ModelError, UnsafeFileError
 
 MAX_BYTES = 4 << 30
 MAX_TENSORS = 20_000
@@ -51,11 +53,8 @@ def read_safetensors(data: bytes) -> Weights:
             f"The safetensors header claims {header:,} bytes, but the file has {len(data):,} and a header may have "
             f"{MAX_HEADER:,}. The file is damaged or cut off; copy it again."
         )
-    try:
-        tensors = safetensors.torch.load(data)
-    except (safetensors.SafetensorError, KeyError, ValueError, RuntimeError) as error:
-        raise ModelError(f"The safetensors file is damaged ({first_line(error)}). Save it again.") from error
-    return unwrap(tensors, ordered=False)
+    with telling("The safetensors file is damaged", "Save it again."):
+        return unwrap(safetensors.torch.load(data), ordered=False)
 
 
 def read_checkpoint(data: bytes) -> Weights:
@@ -68,27 +67,22 @@ def read_checkpoint(data: bytes) -> Weights:
 
 def read_pickle(data: bytes) -> Any:
     """Load a file of ``torch.save`` by torch's restricted reader, which calls nothing that the file names."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own deprecations say nothing about the file
+    with telling("The file is no readable checkpoint", f"Save it again by {SAVE_LINE}."):
+        try:
             return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-    except Exception as error:  # a damaged file may fail anywhere in torch's reader; it is told, not hidden
-        if foreign := foreign_global(data):
-            raise UnsafeFileError(
-                f"The file holds a pickled object ({foreign}), which could run code when opened, so it was not opened. "
-                f"Save the weights alone, by {SAVE_LINE}, and upload that."
-            ) from None
-        raise ModelError(
-            f"The file is no readable checkpoint ({first_line(error)}). Save it again by {SAVE_LINE}."
-        ) from error
+        except pickle.UnpicklingError:
+            if foreign := foreign_global(data):
+                raise UnsafeFileError(
+                    f"The file holds a pickled object ({foreign}), which could run code when opened, so it was not "
+                    f"opened. Save the weights alone, by {SAVE_LINE}, and upload that."
+                ) from None
+            raise
 
 
 def open_zip(data: bytes) -> zipfile.ZipFile:
     """Open a zip archive; raises ModelError if it is damaged."""
-    try:
+    with telling("The archive is damaged", "Copy or save it again."):
         return zipfile.ZipFile(io.BytesIO(data))
-    except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-        raise ModelError(f"The archive is damaged ({first_line(error)}). Copy or save it again.") from error
 
 
 def check_entries(archive: zipfile.ZipFile, size: int) -> None:
@@ -157,6 +151,19 @@ def check_bounds(tensors: Mapping[str, Tensor]) -> None:
             f"The file holds {len(tensors):,} tensors of {size:,} bytes; at most {MAX_TENSORS:,} tensors and "
             f"{MAX_BYTES:,} bytes are loaded."
         )
+
+
+@contextmanager
+def telling(what: str, then: str) -> Iterator[None]:
+    """Say in one sentence what failed, whatever error torch raises on a damaged file, and what to do then."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own deprecations say nothing about the file
+            yield
+    except LightboxError:
+        raise
+    except Exception as error:  # a damaged file may fail anywhere in torch; it is told, not hidden
+        raise ModelError(f"{what} ({first_line(error)}). {then}") from error
 
 
 def first_line(error: Exception) -> str:

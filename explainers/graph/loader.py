@@ -18,10 +18,10 @@ from explainers.graph.checkpoint import (
     MAX_HEADER,
     Weights,
     check_entries,
-    first_line,
     open_zip,
     read_checkpoint,
     read_safetensors,
+    telling,
 )
 from explainers.graph.class_names import imagenet_names
 from explainers.graph.export import export, from_program
@@ -62,7 +62,8 @@ def load(
     class_names = tuple(class_names) or proposal.class_names
     check_choices(proposal, preprocessing, class_names)
     if isinstance(content, ExportedProgram):
-        model = from_program(content, name, preprocessing, class_names, "pt2", proposal.notes)
+        with telling("The program is not as torch exports it", EXPORT_AGAIN):
+            model = from_program(content, name, preprocessing, class_names, "pt2", proposal.notes)
     else:
         chosen = architecture or proposal.architecture
         if chosen is None:
@@ -198,13 +199,10 @@ def check_outputs(model: Model) -> None:
     info = model.info
     shape = (1, info.preprocessing.channels, *info.preprocessing.size)
     noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    for images in (torch.zeros(shape), noise):
-        try:
-            outputs = model(images)
-        except RuntimeError as error:
-            raise ModelError(f"The model {info.name} cannot be run: {first_line(error)}.") from error
-        if not outputs.isfinite().all():
-            raise ModelError(
-                f"The model {info.name} gives outputs that are not finite numbers. Its weights may be damaged, or the "
-                "training diverged: try an earlier checkpoint."
-            )
+    with telling(f"The model {info.name} cannot be run", "Check the size of the images."):
+        outputs = [model(images) for images in (torch.zeros(shape), noise)]
+    if not all(output.isfinite().all() for output in outputs):
+        raise ModelError(
+            f"The model {info.name} gives outputs that are not finite numbers. Its weights may be damaged, or the "
+            "training diverged: try an earlier checkpoint."
+        )

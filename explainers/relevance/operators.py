@@ -86,18 +86,18 @@ class Step:
         output = self.tape.value(self.node)
         quotient = self.relevance.over(self.tape.remember((self.node, epsilon), lambda: stabilize(output, epsilon)))
         if self.account is not None:
-            self.lose("epsilon", quotient, signs(output) * epsilon)
+            self.lose("epsilon", quotient, torch.copysign(output.new_tensor(epsilon), output))
         return quotient
 
     def pull_back(
-        self, cotangents: Mapping[int, Float[Tensor, "seed *shape"]], operator: Callable[..., Any] | None = None
+        self, cotangents: Mapping[int, Float[Tensor, "seed *shape"]]
     ) -> dict[fx.Node, Float[Tensor, "seed *shape"]]:
-        """Multiply by the transposed Jacobian of the operator (or of the one given in its place), for each source."""
+        """Multiply by the transposed Jacobian of the operator, for each source."""
         leaves = {node: self.tape.value(node).detach().requires_grad_() for node in self.sources}
+        target: Any = self.node.target
         arguments, keywords = fx.node.map_arg(
             (self.node.args, self.node.kwargs), lambda node: leaves[node] if node in leaves else self.tape.value(node)
         )
-        target: Any = operator or self.node.target
         with torch.enable_grad():
             made = target(*arguments, **keywords)
         made = made if isinstance(made, (tuple, list)) else (made,)
@@ -109,11 +109,6 @@ class Step:
             is_grads_batched=batched,
         )
         return {node: grad if batched else grad[None] for node, grad in zip(leaves, found, strict=True)}
-
-
-def signs(values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The sign as in the rules, where zero counts as positive."""
-    return torch.where(values < 0, -1.0, 1.0)
 
 
 def fit(values: Float[Tensor, "seed *shape"], operand: Float[Tensor, "*smaller"]) -> Float[Tensor, "seed *smaller"]:
@@ -175,7 +170,7 @@ def subtract(step: Step) -> Shares:
     return add(step, -1.0)
 
 
-def share(step: Step, operator: Callable[..., Any] | None = None) -> Shares:
+def share(step: Step) -> Shares:
     """Split the relevance in proportion to what the inputs contribute to the output, by the epsilon rule.
 
     The output must be linear in each source; with two (a product of matrices) each gets half.
@@ -183,7 +178,7 @@ def share(step: Step, operator: Callable[..., Any] | None = None) -> Shares:
     quotient = step.over_output()
     if len(step.carried) > 1:
         quotient = quotient / len(step.carried)
-    for node, pulled in step.pull_back({0: quotient}, operator).items():
+    for node, pulled in step.pull_back({0: quotient}).items():
         yield node, Relevance(pulled, step.tape.value(node))
 
 
@@ -211,14 +206,30 @@ def is_gate(node: fx.Node) -> bool:
 
 def normalise(step: Step) -> Shares:
     """Take the factor 1/std of a layer norm, group norm or RMS norm as constant (AttnLRP); the rest is affine."""
-    operator, bias_place = NORMALISATIONS[step.node.target]
+    (source,) = step.sources
+    values = step.tape.value(source)
+    grouped = step.node.target == aten.group_norm.default
+    rows = values.unflatten(1, (step.node.args[1], -1)).flatten(2) if grouped else values
+    axes = (-1,) if grouped else tuple(range(-len(step.argument(1, "normalized_shape")), 0))
+    centred = step.node.target != aten.rms_norm.default
     quotient = step.over_output()
-    bias = step.argument(bias_place, "bias") if bias_place else None
+    weight, bias = step.argument(2, "weight"), step.argument(3, "bias") if centred else None
+    shape = (-1, *(1,) * (values.dim() - 2)) if grouped else (...,)
     if bias is not None:
-        trailing = step.node.target == aten.layer_norm.default
-        step.lose("bias", quotient, bias if trailing else bias.view(-1, *(1,) * (quotient.dim() - 3)))
-    for node, pulled in step.pull_back({0: quotient}, operator).items():
-        yield node, Relevance(pulled, step.tape.value(node))
+        step.lose("bias", quotient, bias.view(shape) if grouped else bias)
+    if weight is not None:
+        quotient = quotient * (weight.view(shape) if grouped else weight)
+    pulled = quotient.reshape(len(quotient), *rows.shape) * spread(step, rows, axes, centred)
+    if centred:
+        pulled = pulled - pulled.mean(axes, keepdim=True)
+    yield source, Relevance(pulled.reshape(quotient.shape), values)
+
+
+def spread(step: Step, rows: Float[Tensor, "*shape"], axes: tuple[int, ...], centred: bool) -> Tensor:
+    """The factor by which a normalisation scales: 1 / standard deviation, or 1 / root mean square."""
+    power = rows.var(axes, correction=0, keepdim=True) if centred else rows.square().mean(axes, keepdim=True)
+    epsilon = step.argument(4 if centred else 3, "eps", 1e-5 if centred else None)
+    return (power + (torch.finfo(rows.dtype).eps if epsilon is None else epsilon)).rsqrt()
 
 
 def softmax(step: Step) -> Shares:
@@ -254,7 +265,8 @@ def attend(step: Step) -> Shares:
     if through:
         inner = weights * (quotient @ value.mT / 2)
         inner = inner - weights * inner.sum(-1, keepdim=True)
-        inner = inner * (logits / stabilize(logits, step.assignment.composite.stabilizer)).nan_to_num() * (scale / 2)
+        ratio = logits / stabilize(logits, step.assignment.composite.stabilizer)
+        inner = inner * (ratio if mask is None else ratio.nan_to_num()) * (scale / 2)
         found |= {0: inner @ key, 1: inner.mT @ query}
     for place, pulled in found.items():
         step.lose("softmax", pulled, -step.argument(place, ""))
@@ -270,7 +282,7 @@ def propagate(step: Step) -> Shares:
         terms = [term for term in part.terms if not vanishes(step, term)]
         stabilised = step.tape.remember(
             (step.node, part, rule.stabilizer),
-            lambda part=part, terms=terms: stabilize(forward(step, part, terms), rule.stabilizer),  # type: ignore[misc]
+            lambda part=part, terms=terms: stabilize(forward(step, part, terms), rule.stabilizer, part.sign),  # type: ignore[misc]
         )
         quotient = step.relevance.over(stabilised)
         if part.outputs:
@@ -278,12 +290,24 @@ def propagate(step: Step) -> Shares:
         if part.share != 1:
             quotient = quotient * part.share
         if step.account is not None:
-            step.lose("epsilon", quotient, signs(stabilised) * rule.stabilizer)
-            for bias in (modify_bias(step, term) for term in terms):
-                if bias is not None:
-                    step.lose("bias", quotient, bias.view(-1, *(1,) * spatial(step.node)))
+            settle(step, part, quotient, stabilised, rule.stabilizer)
         for term in terms:
             yield source, Relevance(transpose(step, term, quotient), modify_input(step, term))
+
+
+def settle(
+    step: Step, part: Part, quotient: Float[Tensor, "seed *shape"], stabilised: Float[Tensor, "*shape"], epsilon: float
+) -> None:
+    """Note what of a part's relevance ends in the bias and in the stabiliser."""
+    spatial = 0 if step.node.target == aten.linear.default else quotient.dim() - 3
+    if not part.sign:
+        step.lose("epsilon", quotient, torch.copysign(stabilised.new_tensor(epsilon), stabilised))
+    sums = quotient.sum(tuple(range(-spatial, 0)), keepdim=True) if spatial else quotient
+    if part.sign:
+        step.lose("epsilon", sums, part.sign * epsilon)
+    for bias in (modify_bias(step, term) for term in part.terms):
+        if bias is not None:
+            step.lose("bias", sums, bias.view(-1, *(1,) * spatial))
 
 
 def vanishes(step: Step, term: Term) -> bool:
@@ -314,19 +338,14 @@ def modify_bias(step: Step, term: Term) -> Tensor | None:
     return None if bias is None or term.bias is None else term.bias(bias)
 
 
-def spatial(node: fx.Node) -> int:
-    """The number of dimensions of an affine operator's output behind its channels."""
-    return 0 if node.target == aten.linear.default else int(node.meta["val"].dim()) - 2
-
-
 def forward(step: Step, part: Part, terms: list[Term]) -> Float[Tensor, "*shape"]:
     """Sum what the operator makes of a part's modified inputs, weights and biases."""
-    found: Tensor = step.tape.value(step.node)
     if part.terms == (Term(same, same, same),):
+        found: Tensor = step.tape.value(step.node)
         return found
     target: Any = step.node.target
     keywords = {name: value for name, value in step.node.kwargs.items() if name != "bias"}
-    made = []
+    made: list[Tensor] = []
     for term in terms:
         values = modify_input(step, term)
         values = torch.ones_like(step.argument(0, "input")) if values is None else values
@@ -340,14 +359,17 @@ def transpose(step: Step, term: Term, quotient: Float[Tensor, "seed *out"]) -> F
     if step.node.target == aten.linear.default:
         return quotient @ weight
     values: Tensor = step.argument(0, "input")
-    *window, extra = geometry(step, values.dim() - 2)
-    sizes = [size + more for size, more in zip(values.shape[2:], extra, strict=True)]
+    *window, groups, extra = geometry(step, values.dim() - 2)
+    channels = values.shape[1]
     folded = quotient.flatten(0, 1)
-    inputs = folded.new_empty(1).expand(len(folded), values.shape[1], *sizes)
-    found: Tensor = aten.convolution_backward(folded, inputs, weight, None, *window, [True, False, False])[0]
+    if term.weight is torch.ones_like and groups == 1:  # all channels get the same: go back to one of them only
+        folded, weight, channels = folded.sum(1, keepdim=True), weight[:1, :1], 1
+    sizes = [size + more for size, more in zip(values.shape[2:], extra, strict=True)]
+    inputs = folded.new_empty(1).expand(len(folded), channels, *sizes)
+    found: Tensor = aten.convolution_backward(folded, inputs, weight, None, *window, groups, [True, False, False])[0]
     for axis, size in enumerate(values.shape[2:], 2):
         found = found.narrow(axis, 0, size)
-    return found.unflatten(0, quotient.shape[:2])
+    return found.expand(-1, values.shape[1], *values.shape[2:]).unflatten(0, quotient.shape[:2])
 
 
 def geometry(step: Step, dimensions: int) -> tuple[Any, ...]:
@@ -375,45 +397,6 @@ def unsupported(node: fx.Node, what: str = "") -> UnsupportedOperatorError:
     )
 
 
-def frozen_layer_norm(
-    values: Float[Tensor, "*shape"],
-    shape: list[int],
-    weight: Any = None,
-    bias: Any = None,
-    eps: float = 1e-5,
-    _: Any = 0,
-) -> Float[Tensor, "*shape"]:
-    """Layer norm whose standard deviation is a constant."""
-    axes = tuple(range(-len(shape), 0))
-    normal = (values - values.mean(axes, keepdim=True)) * (values.var(axes, False, keepdim=True) + eps).rsqrt().detach()
-    return scale(normal, weight, bias)
-
-
-def frozen_group_norm(
-    values: Float[Tensor, "*shape"], groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5, _: Any = 0
-) -> Float[Tensor, "*shape"]:
-    """Group norm whose standard deviations are constants."""
-    grouped = values.unflatten(1, (groups, -1)).flatten(2)
-    normal = frozen_layer_norm(grouped, [grouped.shape[-1]], eps=eps).reshape(values.shape)
-    rest = (-1, *(1,) * (values.dim() - 2))
-    return scale(normal, *(None if item is None else item.view(rest) for item in (weight, bias)))
-
-
-def frozen_rms_norm(
-    values: Float[Tensor, "*shape"], shape: list[int], weight: Any = None, eps: float | None = None
-) -> Float[Tensor, "*shape"]:
-    """RMS norm whose root mean square is a constant."""
-    axes = tuple(range(-len(shape), 0))
-    eps = torch.finfo(values.dtype).eps if eps is None else eps
-    return scale(values * (values.square().mean(axes, keepdim=True) + eps).rsqrt().detach(), weight, None)
-
-
-def scale(normal: Float[Tensor, "*shape"], weight: Any, bias: Any) -> Float[Tensor, "*shape"]:
-    """Apply the learned weight and bias of a normalisation, where there are any."""
-    normal = normal if weight is None else normal * weight
-    return normal if bias is None else normal + bias
-
-
 def overloads(names: str) -> frozenset[Any]:
     """Look up ATen operators by "name" or "name.overload"."""
     split = (name.partition(".") for name in names.split())
@@ -439,20 +422,13 @@ AVERAGES = overloads(
 )
 GATES = SOFTMAX | overloads("sigmoid hardsigmoid tanh rsqrt")
 
-#: Normalisations: the operator with its spread held constant, and the place of its bias (0: it has none).
-NORMALISATIONS: Mapping[Any, tuple[Callable[..., Any], int]] = {
-    aten.layer_norm.default: (frozen_layer_norm, 3),
-    aten.group_norm.default: (frozen_group_norm, 3),
-    aten.rms_norm.default: (frozen_rms_norm, 0),
-}
-
 #: Which rule every operator has. Adding an operator is one line here.
 RULES: Mapping[Any, Callable[[Step], Shares]] = {
     **dict.fromkeys(AFFINE, propagate),
     **dict.fromkeys(ELEMENTWISE, flow),
     **dict.fromkeys(MOVES | WINNERS, move),
     **dict.fromkeys(AVERAGES, share),
-    **dict.fromkeys(NORMALISATIONS, normalise),
+    **dict.fromkeys(overloads("layer_norm group_norm rms_norm"), normalise),
     **dict.fromkeys(SOFTMAX, softmax),
     **dict.fromkeys(overloads("pad constant_pad_nd"), pad),
     **dict.fromkeys(overloads("cat concat concatenate"), cut),

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor, fx
 
 from explainers.errors import SelectionError
-from explainers.graph.model import Model
 from explainers.relevance.account import Account
 from explainers.relevance.composites import Assignment, Composite, assign, choose_composite, composite
 from explainers.relevance.operators import RULES, Relevance, Step, unsupported

@@ -32,11 +32,15 @@ class Term:
 
 @dataclass(frozen=True)
 class Part:
-    """Terms with a common denominator; ``outputs`` restricts the part to outputs of that sign (0: all outputs)."""
+    """Terms with a common denominator of the given sign (0: of either).
+
+    ``outputs`` restricts the part to outputs of that sign (0: all outputs).
+    """
 
     terms: tuple[Term, ...]
     share: float = 1.0
     outputs: int = 0
+    sign: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,9 @@ class Rule:
     stabilizer: float = STABILIZER
 
 
-def stabilize(z: Float[Tensor, "*shape"], epsilon: float = STABILIZER) -> Float[Tensor, "*shape"]:
-    """Push z away from zero: z + epsilon * sign(z), with sign(0) = 1."""
-    return torch.where(z < 0, z - epsilon, z + epsilon)
+def stabilize(z: Float[Tensor, "*shape"], epsilon: float, sign: int = 0) -> Float[Tensor, "*shape"]:
+    """Push z away from zero: z + epsilon * sign(z), with sign(0) = 1; ``sign`` gives the sign where it is known."""
+    return z + sign * epsilon if sign else torch.copysign(z.new_tensor(epsilon), z).add_(z)
 
 
 def same(tensor: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -88,8 +92,8 @@ def epsilon(value: float = STABILIZER) -> Rule:
 @cache
 def alpha_beta(alpha: float = 2.0, beta: float = 1.0) -> Rule:
     """Alpha-beta rule (Bach et al. 2015): alpha of the positive contributions minus beta of the negative ones."""
-    plus = Part((Term(positive, positive, positive), Term(negative, negative)), alpha)
-    minus = Part((Term(positive, negative, negative), Term(negative, positive)), -beta)
+    plus = Part((Term(positive, positive, positive), Term(negative, negative)), alpha, sign=1)
+    minus = Part((Term(positive, negative, negative), Term(negative, positive)), -beta, sign=-1)
     return Rule("alpha-beta", (plus, minus) if beta else (plus,))
 
 
@@ -111,13 +115,13 @@ def gamma(value: float = 0.25) -> Rule:
 @cache
 def wsquare() -> Rule:
     """w-square rule (Montavon et al. 2017): inputs count as one, weights squared."""
-    return Rule("w-square", (Part((Term(torch.ones_like, torch.square, torch.square),)),))
+    return Rule("w-square", (Part((Term(torch.ones_like, torch.square, torch.square),), sign=1),))
 
 
 @cache
 def flat() -> Rule:
     """Flat rule (Lapuschkin et al. 2019): every input of an output gets the same."""
-    return Rule("flat", (Part((Term(torch.ones_like, torch.ones_like),)),))
+    return Rule("flat", (Part((Term(torch.ones_like, torch.ones_like),), sign=1),))
 
 
 @cache

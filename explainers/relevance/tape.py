@@ -24,18 +24,19 @@ CHEAP = frozenset(
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Tape:
     """The values of one forward pass, by node; read by any number of relevance passes, from any thread.
 
-    ``batch`` is the number of images. ``budget`` in bytes bounds what is kept and, in each relevance pass, what the
-    seeds that go together may take.
+    ``batch`` is the number of images. ``budget`` in bytes bounds what is kept (``spent`` so far) and, in each relevance
+    pass, what the seeds that go together may take.
     """
 
     model: Model
     batch: int
     budget: int
     kept: dict[str, Any]
+    spent: int = 0
     derived: dict[Hashable, Tensor] = field(default_factory=dict)
 
     @property
@@ -69,7 +70,8 @@ class Tape:
         if (found := self.derived.get(key)) is not None:
             return found
         made = compute()
-        if self.bytes + made.nbytes <= self.budget:
+        if self.spent + made.nbytes <= self.budget:
+            self.spent += made.nbytes
             self.derived[key] = made
         return made
 
@@ -87,6 +89,7 @@ def record(model: Model, inputs: Float[Tensor, "batch channel height width"], bu
         for node in nodes:
             if node.target in CHEAP:
                 del kept[node.name]
+    tape.spent = tape.bytes
     return tape
 
 

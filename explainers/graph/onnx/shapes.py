@@ -1,0 +1,347 @@
+"""ONNX operators that move, cut, join and make values, and those that compute with shapes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from onnx import TensorProto
+from onnx.helper import tensor_dtype_to_np_dtype
+from torch import Tensor
+
+from explainers.errors import ModelError
+from explainers.graph.onnx.builder import BATCH, Value, aten, dtype_of, is_batch, shape_of
+from explainers.graph.onnx.file import FLOATS
+from explainers.graph.onnx.registry import Call, operator
+
+
+@operator("Identity")
+def identity(_: Call, value: Value) -> Value:
+    """Pass a value on."""
+    return value
+
+
+@operator("Dropout")
+def dropout(call: Call, value: Value, ratio: Value | None = None, training: Tensor | None = None) -> Value:
+    """Pass a value on, as dropout does at inference."""
+    call.require(call.outputs == 1 and not (training is not None and bool(training)), "dropout as in training")
+    return value
+
+
+@operator("Constant")
+def constant(call: Call) -> Tensor:
+    """Take the numbers that the node holds."""
+    ((name, value),) = call.attributes.items()
+    call.require(name != "sparse_value" and not name.startswith("value_string"), f"a constant as {name}")
+    return value if isinstance(value, Tensor) else torch.tensor(value)
+
+
+@operator("Cast", "CastLike")
+def cast(call: Call, value: Value, like: Value | None = None) -> Any:
+    """Convert the type of numbers; all floating-point types are one."""
+    kind = dtype_of(like) if like is not None else torch_dtype(call, call.get("to"))
+    if kind == dtype_of(value):
+        return value
+    return call.emit(aten.to.dtype, value, kind)
+
+
+def torch_dtype(call: Call, kind: int) -> torch.dtype:
+    """The type of numbers that stands for an ONNX type."""
+    call.require(kind != TensorProto.STRING, "texts")
+    if kind in FLOATS:
+        return torch.float32
+    return torch.from_numpy(torch.empty(0).numpy().astype(tensor_dtype_to_np_dtype(kind))).dtype
+
+
+@operator("Shape")
+def shape(call: Call, value: Value) -> Tensor:
+    """Take the sizes of a value."""
+    return torch.tensor(shape_of(value)[call.get("start", 0) : call.get("end")], dtype=torch.int64)
+
+
+@operator("Size")
+def size(_: Call, value: Value) -> Tensor:
+    """Count the numbers of a value."""
+    return torch.tensor(math.prod(shape_of(value)))
+
+
+@operator("ConstantOfShape")
+def constant_of_shape(call: Call, sizes: Value) -> Any:
+    """Repeat one number."""
+    number: Tensor = call.get("value", torch.zeros(1))
+    sizes = call.constant(sizes, "shape").tolist()
+    return call.emit(aten.full.default, sizes, number.item(), dtype=number.dtype, device=torch.device("cpu"))
+
+
+@operator("Range")
+def arange(call: Call, *bounds: Value) -> Any:
+    """Count from a start to a limit in steps."""
+    numbers = [call.constant(bound, "bounds") for bound in bounds]
+    options = {"dtype": numbers[0].dtype, "device": torch.device("cpu")}
+    return call.emit(aten.arange.start_step, *(number.item() for number in numbers), **options)
+
+
+@operator("Reshape")
+def reshape(call: Call, value: Value, _: Value | None = None) -> Any:
+    """Lay the numbers out in another shape."""
+    given = call.numbers("shape", 1)
+    sizes = shape_of(value)
+    if not call.get("allowzero", 0):
+        given = [sizes[place] if length == 0 else length for place, length in enumerate(given)]
+    return emit_reshape(call, value, given)
+
+
+def emit_reshape(call: Call, value: Value, target: list[int]) -> Any:
+    """Lay the numbers out in another shape, in which the batch keeps its place."""
+    sizes = shape_of(value)
+    target = complete(spread(call.builder.fixed, sizes, target), math.prod(sizes))
+    if target == sizes:
+        return value
+    batches = [is_batch(length) for length in target]
+    if sum(batches) == 1 and 0 not in target:
+        target = [-1 if batch else length for batch, length in zip(batches, target, strict=True)]
+    return call.emit(aten.reshape.default, value, target)
+
+
+def complete(target: list[int], total: int) -> list[int]:
+    """Compute the size that is given as -1."""
+    known = math.prod(length for length in target if length != -1)
+    return [total // known if length == -1 and known else length for length in target]
+
+
+def spread(fixed: int, sizes: list[int], target: list[int]) -> list[int]:
+    """Make a shape that was written for a fixed number of images one for any number.
+
+    The batch divides the numbers of a value into those before it and those behind it; the size of the new shape with
+    as many numbers before it gets the batch.
+    """
+    place = next((place for place, length in enumerate(sizes) if is_batch(length)), None)
+    if not fixed or place is None or any(is_batch(length) for length in target):
+        return target
+    written = [length // BATCH * fixed if is_batch(length) else length for length in sizes]
+    target = complete(target, math.prod(written))
+    before = math.prod(sizes[:place])
+    for new, length in enumerate(target):
+        if math.prod(target[:new]) == before and length % fixed == 0 and length:
+            return [*target[:new], length // fixed * BATCH, *target[new + 1 :]]
+    raise ModelError(
+        f"reshapes {fixed} image{'s' * (fixed > 1)} to {target}, which cannot be done for another number of images. "
+        "Export the model again with a dynamic batch dimension"
+    )
+
+
+@operator("Flatten")
+def flatten(call: Call, value: Value) -> Any:
+    """Join the dimensions before an axis, and those from it on."""
+    sizes, axis = shape_of(value), call.get("axis", 1)
+    axis += len(sizes) * (axis < 0)
+    if axis == 1:
+        return value if len(sizes) == 2 else call.emit(aten.flatten.using_ints, value, 1, -1)
+    return emit_reshape(call, value, [math.prod(sizes[:axis]), math.prod(sizes[axis:])])
+
+
+@operator("Squeeze")
+def squeeze(call: Call, value: Value, _: Value | None = None) -> Any:
+    """Leave out dimensions of size one."""
+    axes = call.numbers("axes", 1)
+    if axes is None:
+        axes = [place for place, length in enumerate(shape_of(value)) if length == 1]
+    return call.emit(aten.squeeze.dims, value, axes)
+
+
+@operator("Unsqueeze")
+def unsqueeze(call: Call, value: Value, _: Value | None = None) -> Any:
+    """Add dimensions of size one."""
+    axes = call.numbers("axes", 1)
+    rank = len(shape_of(value)) + len(axes)
+    for axis in sorted(axis % rank for axis in axes):
+        value = call.emit(aten.unsqueeze.default, value, axis)
+    return value
+
+
+@operator("Expand")
+def expand(call: Call, value: Value, sizes: Value) -> Any:
+    """Repeat dimensions of size one."""
+    wanted = torch.broadcast_shapes(shape_of(value), call.constant(sizes, "shape").tolist())
+    return call.emit(aten.expand.default, value, list(wanted))
+
+
+@operator("Tile")
+def tile(call: Call, value: Value, repeats: Value) -> Any:
+    """Repeat a value along its dimensions."""
+    return call.emit(aten.repeat.default, value, call.constant(repeats, "repeats").tolist())
+
+
+@operator("Transpose")
+def transpose(call: Call, value: Value) -> Any:
+    """Reorder the dimensions."""
+    order = call.get("perm", list(reversed(range(len(shape_of(value))))))
+    return value if order == sorted(order) else call.emit(aten.permute.default, value, order)
+
+
+@operator("Concat")
+def concat(call: Call, *values: Value) -> Any:
+    """Join values along an axis; what is the same for each image of the batch is repeated."""
+    axis = call.get("axis")
+    axis += len(shape_of(values[0])) * (axis < 0)
+    lead = next((length for value in values if is_batch(length := shape_of(value)[0])), 1)
+    if axis and lead != 1:
+        values = tuple(
+            call.emit(aten.expand.default, value, [lead, *shape_of(value)[1:]]) if shape_of(value)[0] == 1 else value
+            for value in values
+        )
+    return values[0] if len(values) == 1 else call.emit(aten.cat.default, list(values), axis)
+
+
+@operator("Split")
+def split(call: Call, value: Value, _: Value | None = None) -> Any:
+    """Cut a value into pieces along an axis, of given sizes or as equal as possible."""
+    axis = call.get("axis", 0)
+    total = shape_of(value)[axis]
+    length = math.ceil(total / call.outputs)
+    rest = total - length * (call.outputs - 1)
+    sizes = call.numbers("split", 1, [length] * (call.outputs - 1) + [rest])
+    return call.emit(aten.split_with_sizes.default, value, sizes, axis)
+
+
+@operator("Slice")
+def cut(call: Call, value: Value, *_: Value | None) -> Any:
+    """Cut a part out along some axes."""
+    starts, ends = call.numbers("starts", 1), call.numbers("ends", 2)
+    axes, steps = call.numbers("axes", 3, range(len(starts))), call.numbers("steps", 4, [1] * len(starts))
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        axis += len(shape_of(value)) * (axis < 0)
+        value = cut_axis(call, value, axis, slice(start, end, step).indices(shape_of(value)[axis]), step)
+    return value
+
+
+def cut_axis(call: Call, value: Value, axis: int, bounds: tuple[int, int, int], step: int) -> Any:
+    """Cut a part out along one axis; backwards by turning it around first."""
+    start, end, _ = bounds
+    length = shape_of(value)[axis]
+    if step < 0:
+        call.require(not is_batch(length), "a batch in reverse")
+        value, start, end, step = call.emit(aten.flip.default, value, [axis]), length - 1 - start, length - 1 - end, -step
+    if (start, step) == (0, 1) and end >= length:
+        return value
+    return call.emit(aten.slice.Tensor, value, axis, start, end, step)
+
+
+@operator("Gather")
+def gather(call: Call, value: Value, indices: Value) -> Any:
+    """Pick entries along an axis."""
+    axis = call.get("axis", 0)
+    axis += len(shape_of(value)) * (axis < 0)
+    length = shape_of(value)[axis]
+    if isinstance(indices, Tensor):
+        indices = torch.where(indices < 0, indices + length, indices)
+        if not indices.dim():
+            return call.emit(aten.select.int, value, axis, int(indices))
+    picked = call.emit(aten.index_select.default, value, axis, call.emit(aten.reshape.default, indices, [-1]))
+    sizes = [*shape_of(value)[:axis], *shape_of(indices), *shape_of(value)[axis + 1 :]]
+    return picked if len(shape_of(indices)) == 1 else emit_reshape(call, picked, sizes)
+
+
+@operator("GatherElements")
+def gather_elements(call: Call, value: Value, indices: Value) -> Any:
+    """Pick entries along an axis, others at every place."""
+    axis = call.get("axis", 0)
+    if isinstance(indices, Tensor):
+        indices = torch.where(indices < 0, indices + shape_of(value)[axis], indices)
+    return call.emit(aten.gather.default, value, axis, indices)
+
+
+@operator("GatherND")
+def gather_nd(call: Call, value: Value, indices: Value) -> Any:
+    """Pick entries by all their coordinates."""
+    call.require(call.get("batch_dims", 0) == 0, "entries picked for each image apart")
+    return call.emit(aten.index.Tensor, value, list(call.constant(indices, "indices").unbind(-1)))
+
+
+@operator("ScatterND")
+def scatter_nd(call: Call, value: Value, indices: Value, updates: Value) -> Any:
+    """Replace entries by all their coordinates."""
+    call.require(call.get("reduction", "none") == "none", "entries that are added up")
+    return call.emit(aten.index_put.default, value, list(call.constant(indices, "indices").unbind(-1)), updates)
+
+
+@operator("DepthToSpace")
+def depth_to_space(call: Call, value: Value) -> Any:
+    """Spread channels over blocks of places."""
+    block = call.get("blocksize")
+    if call.get("mode", "DCR") == "CRD":
+        return call.emit(aten.pixel_shuffle.default, value, block)
+    batch, channels, height, width = shape_of(value)
+    value = emit_reshape(call, value, [batch, block, block, channels // block**2, height, width])
+    value = call.emit(aten.permute.default, value, [0, 3, 4, 1, 5, 2])
+    return emit_reshape(call, value, [batch, channels // block**2, height * block, width * block])
+
+
+@operator("SpaceToDepth")
+def space_to_depth(call: Call, value: Value) -> Any:
+    """Put blocks of places into channels."""
+    block = call.get("blocksize")
+    batch, channels, height, width = shape_of(value)
+    value = emit_reshape(call, value, [batch, channels, height // block, block, width // block, block])
+    value = call.emit(aten.permute.default, value, [0, 3, 5, 1, 2, 4])
+    return emit_reshape(call, value, [batch, channels * block**2, height // block, width // block])
+
+
+@operator("Pad")
+def pad(call: Call, value: Value, *_: Value | None) -> Any:
+    """Add a border, of one number, of the edge repeated or of the inside mirrored."""
+    pads, number, axes = call.numbers("pads", 1), call.numbers("value", 2, 0.0), call.numbers("axes", 3)
+    rank, half = len(shape_of(value)), len(pads) // 2
+    axes = [axis % rank for axis in (range(rank) if axes is None else axes)]
+    sides = dict(zip(axes, zip(pads[:half], pads[half:], strict=True), strict=True))
+    flat = [side for axis in reversed(range(min(axes), rank)) for side in sides.get(axis, (0, 0))]
+    return emit_pad(call, value, flat, call.get("mode", "constant"), number)
+
+
+def emit_pad(call: Call, value: Value, flat: list[int], mode: str, number: float = 0.0) -> Any:
+    """Add a border, given from the last dimension backwards as (before, after)."""
+    while flat and not any(flat[-2:]):
+        flat = flat[:-2]
+    if not flat:
+        return value
+    if mode == "constant":
+        return call.emit(aten.constant_pad_nd.default, value, flat, number)
+    modes = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+    call.require(mode in modes, f"a border of the mode '{mode}'")
+    return call.emit(aten.pad.default, value, flat, modes[mode])
+
+
+@operator("Trilu")
+def triangle(call: Call, value: Value, diagonal: Tensor | None = None) -> Any:
+    """Keep the upper or lower triangle of matrices."""
+    place = 0 if diagonal is None else int(diagonal)
+    return call.emit(aten.triu.default if call.get("upper", 1) else aten.tril.default, value, place)
+
+
+@operator("NonZero")
+def nonzero(call: Call, value: Value) -> Tensor:
+    """Find the coordinates of what is not zero."""
+    return call.constant(value, "values").nonzero().T
+
+
+@operator("CumSum")
+def cumulate(call: Call, value: Value, axis: Value) -> Any:
+    """Add up along an axis."""
+    call.require(not call.get("exclusive", 0) and not call.get("reverse", 0), "a sum in reverse, or without the last")
+    return call.emit(aten.cumsum.default, value, int(call.constant(axis, "axis")))
+
+
+@operator("TopK")
+def topk(call: Call, value: Value, number: Value) -> Any:
+    """Find the largest or smallest along an axis."""
+    options = call.get("axis", -1), bool(call.get("largest", 1)), bool(call.get("sorted", 1))
+    return call.emit(aten.topk.default, value, int(call.constant(number, "count")), *options)
+
+
+@operator("ArgMax", "ArgMin")
+def arg_extreme(call: Call, value: Value) -> Any:
+    """Find the place of the largest or smallest along an axis."""
+    call.require(not call.get("select_last_index", 0), "the last of several places")
+    target = aten.argmax.default if call.kind == "ArgMax" else aten.argmin.default
+    return call.emit(target, value, call.get("axis", 0), bool(call.get("keepdims", 1)))
