@@ -4,6 +4,7 @@ import streamlit as st
 
 from components.session import Workspace, choose_model, choose_pictures
 from components.theme import apply_theme, draw_icon
+from explainers.errors import LightboxError
 
 st.set_page_config(page_title="Lightbox", page_icon=draw_icon(), layout="wide")
 apply_theme()
@@ -16,7 +17,11 @@ page = st.navigation(
     position="top",
 )
 with st.sidebar:
-    model = choose_model()
-    pictures = choose_pictures(model.info.name)
+    try:
+        model = choose_model()
+        pictures = choose_pictures(model.info.name)
+    except LightboxError as error:
+        st.error(str(error), icon=":material/error:")
+        st.stop()
 st.session_state["workspace"] = Workspace(model, pictures)
 page.run()

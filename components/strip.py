@@ -10,6 +10,7 @@ import streamlit as st
 
 from components.session import open_picture
 from components.theme import ACCENT
+from explainers.errors import ImageError
 from explainers.images import Picture, Sample, thumbnail
 
 #: How many thumbnails are shown at once, and their side in pixels.
@@ -71,7 +72,10 @@ def _thumbnail(entry: Sample | Picture) -> str:
 
 @lru_cache(maxsize=4096)
 def _sample_thumbnail(sample: Sample) -> str:
-    return _encode(open_picture(sample))
+    try:
+        return _encode(open_picture(sample))
+    except ImageError:  # told in a sentence when the picture is chosen
+        return ""
 
 
 def _encode(picture: Picture) -> str:

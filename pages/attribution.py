@@ -34,10 +34,9 @@ try:
             for name in controls.choose_methods(methods, unsuitable)
         }
     target = choose_target(model.info, prediction, wanted, versus)
+    draw_headline(model.info, prediction, target, picture)
+    if draw_panels(model.info, picture, methods, follow(model, picture, target, chosen)):
+        following = open_picture(pictures[(index + 1) % len(pictures)])
+        compute.prefetch(model, following, wanted, versus, chosen)
 except LightboxError as error:
     st.error(str(error), icon=":material/error:")
-    st.stop()
-draw_headline(model.info, prediction, target, picture)
-if draw_panels(model.info, picture, methods, follow(model, picture, target, chosen)):
-    following = open_picture(pictures[(index + 1) % len(pictures)])
-    compute.prefetch(model, following, wanted, versus, chosen)

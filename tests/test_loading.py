@@ -185,6 +185,14 @@ def test_a_program_exported_in_training_mode_is_evaluated() -> None:
     torch.testing.assert_close(model(images(8)), module.eval()(images(8)), rtol=1e-4, atol=1e-5)
 
 
+def test_a_program_exported_on_a_graphics_card_runs_on_the_processor() -> None:
+    members = members_of(tiny_archive())
+    for name in ("models/model.json", "data/weights/model_weights_config.json"):
+        members[name] = members[name].replace(b'{"type": "cpu", "index": null}', b'{"type": "cuda", "index": 0}')
+    model = load(zipped(members), "cuda.pt2")
+    torch.testing.assert_close(model(images(16)), tiny()(images(16)), rtol=1e-4, atol=1e-5)
+
+
 # What is proposed
 
 
@@ -249,6 +257,7 @@ class NotFinite(nn.Module):
             r"2 x 3 x 16 x 16; leave .*Dim\(\"batch\"\)",
         ),
         (lambda: archived(nn.Flatten(), torch.zeros(2, 16, 16)), "does not map images"),
+        (lambda: archived(nn.Identity(), torch.zeros(2, 3, 8, 8)), "not as torch exports it"),
     ],
 )
 def test_what_cannot_be_a_model_is_refused_in_a_sentence(content: Callable[[], bytes], message: str) -> None:

@@ -21,7 +21,7 @@ from torch.export.pt2_archive import PT2ArchiveWriter
 from torch.export.pt2_archive._package import load_pt2
 
 from explainers.errors import ModelError, UnsafeFileError
-from explainers.graph.checkpoint import MAX_BYTES, MAX_TENSORS, SAVE_LINE, open_zip, read_pickle, telling
+from explainers.graph.checkpoint import MAX_BYTES, MAX_TENSORS, SAVE_LINE, open_zip, printable, read_pickle, telling
 
 #: What each member of an archive may be, after the archive's root folder.
 MEMBERS = re.compile(
@@ -156,11 +156,6 @@ def read_json(content: bytes) -> Any:
     if not isinstance(found, dict):
         raise ModelError(f"The archive's program is no JSON object. {EXPORT_AGAIN}")
     return found
-
-
-def printable(text: str) -> str:
-    """A text of a hostile file, short and free of control characters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:60])
 
 
 def clean_program(program: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor
 from torch._weights_only_unpickler import _get_allowed_globals
 
@@ -38,7 +39,7 @@ class Weights:
     ``ordered`` tells whether that order is the one in which the author's modules were made.
     """
 
-    tensors: dict[str, Tensor]
+    tensors: dict[str, Shaped[Tensor, "..."]]
     ordered: bool
     notes: tuple[str, ...] = ()
 
@@ -141,7 +142,7 @@ def find_wrapper(content: Any) -> str | None:
     return next((key for key in WRAPPERS if isinstance(content.get(key), Mapping) and content[key]), None)
 
 
-def check_bounds(tensors: Mapping[str, Tensor]) -> None:
+def check_bounds(tensors: Mapping[str, Shaped[Tensor, "..."]]) -> None:
     """Raise ModelError unless there are tensors, not too many and not too large."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if not tensors:
@@ -170,3 +171,8 @@ def first_line(error: Exception) -> str:
     """The first sentence of an error's message, without the rest that speaks to programmers."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return line.partition(". ")[0][:200].rstrip(".")
+
+
+def printable(text: str) -> str:
+    """A text of a hostile file, short and free of control characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:60])

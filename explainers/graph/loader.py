@@ -128,7 +128,8 @@ def sniff_zip(data: bytes) -> str:
 def read_archive(data: bytes, file_name: str) -> tuple[Proposal, ExportedProgram]:
     """Open a ``.pt2`` archive; the preprocessing is ImageNet's, for want of better knowledge."""
     program = open_archive(data)
-    channels, size, classes = signature(program)
+    with telling("The program is not as torch exports it", EXPORT_AGAIN):
+        channels, size, classes = signature(program)
     default = Preprocessing()
     scaling = (default.mean, default.std) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
     preprocessing = Preprocessing(size, round(min(size) * 256 / 224), *scaling)
@@ -199,7 +200,7 @@ def check_outputs(model: Model) -> None:
     info = model.info
     shape = (1, info.preprocessing.channels, *info.preprocessing.size)
     noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    with telling(f"The model {info.name} cannot be run", "Check the size of the images."):
+    with telling(f"The model {info.name} cannot be run", "Export or save it for float32 images of this size."):
         outputs = [model(images) for images in (torch.zeros(shape), noise)]
     if not all(output.isfinite().all() for output in outputs):
         raise ModelError(

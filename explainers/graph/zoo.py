@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from explainers.errors import ModelError
-from explainers.graph.checkpoint import Weights, first_line
+from explainers.graph.checkpoint import Weights, first_line, printable
 from explainers.graph.class_names import imagenet_names
 from explainers.preprocessing import INTERPOLATIONS, Preprocessing
 
@@ -112,7 +113,7 @@ def class_names(architecture: str, classes: int) -> tuple[str, ...]:
     return names if len(names) == classes else ()
 
 
-def shapes(tensors: Mapping[str, Tensor]) -> Shapes:
+def shapes(tensors: Mapping[str, Shaped[Tensor, "..."]]) -> Shapes:
     """The shapes of a state dict's tensors without counters of training steps and heads that only training uses."""
     return {
         name: tuple(tensor.shape)
@@ -180,7 +181,7 @@ def misfit(architecture: str, expected: Shapes, found: Shapes) -> str:
         if found.get(name, shape) != shape
     ][:2]
     for title, one, other in (("missing", expected, found), ("unexpected", found, expected)):
-        names = [f"{name} {shape}" for name, shape in one.items() if name not in other]
+        names = [f"{printable(name)} {shape}" for name, shape in one.items() if name not in other]
         parts += [f"{len(names)} {title} ({', '.join(names[:2])})"] if names else []
     return (
         f"The file does not fit {architecture}: {fitting} of the {len(expected)} tensors agree; {'; '.join(parts)}. "

@@ -296,16 +296,3 @@ def reduce_product(call: Call, value: Value, _: Value | None = None) -> Any:
     for axis in sorted((axis % len(shape_of(value)) for axis in axes), reverse=True):
         value = call.emit(aten.prod.dim_int, value, axis, bool(call.get("keepdims", 1)))
     return value
-
-
-@operator("QuantizeLinear")
-def quantise(call: Call, value: Value, step: Value, zero: Value | None = None) -> Any:
-    """Keep what eight bits hold of a value: its range; the rounding is left out.
-
-    The value stays in its unit, so that ``dequantise`` has nothing to do.
-    """
-    kind = torch.uint8 if zero is None else call.constant(zero, "zero point").dtype
-    numbers, first = call.constant(step, "scale"), call.constant(zero, "zero point") if zero is not None else 0
-    call.require(numbers.numel() == 1, "activations quantised by channel")
-    low, high = (float((bound - first) * numbers) for bound in (torch.iinfo(kind).min, torch.iinfo(kind).max))
-    return call.emit(aten.hardtanh.default, value, low, high)
