@@ -87,10 +87,10 @@ def choose_pictures(model_name: str) -> Sequence[Sample | Picture]:
             "Images",
             sources,
             required=True,
+            default=None if "source" in st.session_state else SAMPLES,
             key="source",
-            default=SAMPLES,
             bind="query-params",
-            help="Where they are from.",
+            help="Where the pictures in the strip come from.",
         )
     st.file_uploader(
         "Add your images",

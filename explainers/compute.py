@@ -6,6 +6,7 @@ Importing this module is cheap; torch is loaded by the first computation.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -35,9 +36,17 @@ if TYPE_CHECKING:
 VERSION = "1"
 
 
-@remember
+_opening = threading.Lock()
+
+
 def shared_cache() -> Cache:
     """The cache of this process; sizes and folder follow LIGHTBOX_MEMORY, LIGHTBOX_DISK (bytes), LIGHTBOX_CACHE."""
+    with _opening:  # sessions that start together must not get a cache each
+        return _open_cache()
+
+
+@remember
+def _open_cache() -> Cache:
     default = Path.home() / ".cache" / "lightbox"
     return Cache(
         Path(os.environ.get("LIGHTBOX_CACHE", default)),

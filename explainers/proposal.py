@@ -25,8 +25,8 @@ class Guess:
 class Proposal:
     """What a model file holds, as far as that can be told without running it.
 
-    ``format`` is "safetensors", "checkpoint" or "pt2". ``guesses`` are architectures, best first, ``choices`` all there
-    are to choose from; both are empty for a ``.pt2`` archive, which brings its own. ``classes`` counts the outputs and
+    ``format`` is "safetensors", "checkpoint", "onnx" or "pt2". ``guesses`` are architectures, best first, ``choices``
+    all there are to choose from; both are empty for files that bring their own. ``classes`` counts the outputs and
     ``channels`` the colours of the input; ``class_names`` is empty unless they can be told.
     """
 

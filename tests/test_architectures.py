@@ -67,6 +67,32 @@ def test_the_exported_program_computes_what_the_module_does_for_any_batch(archit
     assert operators[aten.batch_norm.default] == unfolded
 
 
+class Assigning(nn.Module):
+    """Changes parts of a tensor in place and reads the whole, as ConViT and MViT do."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        scores = images.mean((2, 3)) * 2
+        scores[:, 0] = scores[:, 1] + 1
+        scores[:, 1:3] += 5
+        scores[:1].mul_(3)
+        flat = scores.view(-1)
+        flat.mul_(2)
+        return flat.view(-1, 3)
+
+
+class Transposing(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        scores = images.mean((2, 3)) * 2
+        scores.t().mul_(3)
+        return scores
+
+
+def test_parts_changed_in_place_change_the_whole() -> None:
+    images = torch.randn(4, 3, 8, 8)
+    model = export(Assigning(), "assigning", Preprocessing((8, 8), 8))
+    torch.testing.assert_close(model(images), Assigning()(images))
+
+
 class Branching(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         if images.mean() > 0:
@@ -96,6 +122,7 @@ class TwoOutputs(nn.Module):
         (ByNumpy(), r"numpy\(\).*line \d+: `return torch.from_numpy\(images.numpy\(\)"),
         (OneBatch(), r"batch as dynamic but your code specialized it to be a constant \(2\)"),
         (TwoOutputs(), "gives 2 outputs"),
+        (Transposing(), "changes in place what aten.t.default gave as a view"),
         (nn.Linear(7, 2), r"must have same reduction dim.*\[7, 2\]"),
         (nn.Flatten(0), "does not return floating-point scores"),
     ],

@@ -9,14 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 import timm
 import torch
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 from pydicom.data import get_testdata_file
-
-from tests.conftest import running_app
 
 HEATMAP = ".js-plotly-plot .heatmaplayer image"
 
@@ -211,42 +208,3 @@ def test_a_pickled_network_is_refused_with_the_line_that_converts_it(open_app: C
     page = open_app("model")
     upload_model(page, file.getvalue(), "whole.pt")
     expect(page.get_by_test_id("stAlert").get_by_text("state_dict()")).to_be_visible()
-
-
-@pytest.fixture(scope="module")
-def ten_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    for number in range(10):
-        pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
-        Image.fromarray(pixels).resize((256, 256)).save(folder / f"{number}.png")
-    return folder
-
-
-def test_twenty_sessions_that_ask_for_the_same_ten_views_cause_ten_computations(
-    browser: Browser, ten_pictures: Path, tmp_path: Path
-):
-    with running_app(tmp_path, LIGHTBOX_DATA=str(ten_pictures)) as address:
-        contexts = [browser.new_context() for _ in range(20)]
-        pages = [context.new_page() for context in contexts]
-        for page in pages:
-            page.set_default_timeout(120_000)
-            page.goto(f"{address}/?source=Folder", wait_until="commit")
-        for number in range(1, 11):
-            for page in pages:
-                page.get_by_text(f"{number} of 10").wait_for()
-                page.get_by_role("button", name="Next").click()
-        for page in pages:
-            page.get_by_text("1 of 10").wait_for()
-            expect(page.locator(HEATMAP)).to_have_count(1, timeout=120_000)
-
-        def open_app(link: str) -> Page:
-            page = contexts[0].new_page()
-            page.goto(f"{address}/{link}")
-            return page
-
-        counted = counters(open_app)
-        assert counted["Heatmaps computed"] == 10
-        assert counted["Predictions computed"] == 10
-        assert counted["Backward passes"] == 10
-        for context in contexts:
-            context.close()

@@ -10,7 +10,7 @@ from PIL import Image
 
 import sample_models
 from explainers.__main__ import main
-from explainers.compute import methods, shared_cache
+from explainers.compute import _open_cache, methods
 from sample_models.gallery import PICTURES
 
 
@@ -20,9 +20,9 @@ def one_model_and_one_cache(tmp_path_factory: pytest.TempPathFactory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LIGHTBOX_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setattr(sample_models, "load", cache(sample_models.load))
-        shared_cache.cache_clear()
+        _open_cache.cache_clear()
         yield
-    shared_cache.cache_clear()
+    _open_cache.cache_clear()
 
 
 COFFEE = str(PICTURES.named("coffee").path)

@@ -240,7 +240,6 @@ class NotFinite(nn.Module):
     [
         (lambda: b"", "of 0 bytes, is no model file"),
         (lambda: b"hello, world", "is no model file"),
-        (lambda: b"\x08\x07\x12\x07pytorch", "ONNX model, which Lightbox will read in a later version"),
         (lambda: tiny_archive()[:-40], "no readable checkpoint"),  # the archive in it, of sample inputs, is found
         (lambda: saved(tiny().state_dict())[:-40], "archive is damaged"),
         (lambda: (1 << 40).to_bytes(8, "little") + b"{}" + bytes(90), "is no model file"),

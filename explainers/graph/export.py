@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
@@ -74,9 +75,24 @@ def from_program(
     Class names are made up ("class 0") where too few are given. Raises ModelError if the program does not take one
     batch of images or does not return one tensor of floating-point outputs.
     """
-    weights = weights_digest(program.state_dict)
     graph = program.module(check_guards=False)
     assert isinstance(graph, fx.GraphModule)
+    count = sum(tensor.numel() for tensor in program.parameters())
+    return from_graph(graph, program.state_dict, count, name, preprocessing, class_names, source, notes)
+
+
+def from_graph(
+    graph: fx.GraphModule,
+    state: Mapping[str, Float[Tensor, "..."]],
+    parameters: int,
+    name: str,
+    preprocessing: Preprocessing,
+    class_names: Sequence[str],
+    source: str,
+    notes: Sequence[str],
+) -> Model:
+    """Make a Model of a traced graph, which is changed on the way; ``state`` are the weights as the file held them."""
+    weights = weights_digest(state)
     check_signature(graph, name)
     keep_layer_names(graph)
     make_functional(graph)
@@ -94,7 +110,7 @@ def from_program(
         class_names=tuple(names),
         layers=layers(graph, preprocessing.size),
         output_shape=output,
-        parameters=sum(tensor.numel() for tensor in program.parameters()),
+        parameters=parameters,
         digest=graph_digest(graph, weights),
         weights_digest=weights,
         notes=tuple(notes),
@@ -171,7 +187,49 @@ def make_functional(graph: fx.GraphModule) -> None:
                 functional = getattr(getattr(torch.ops, namespace), operator.rstrip("_"))
                 changed = node.args[0]
                 node.target = getattr(functional, node.target._overloadname)
-                changed.replace_all_uses_with(node, lambda user, here=position[node]: position[user] > here)
+                renew(graph, changed, node, position, position[node])
+
+
+def renew(graph: fx.GraphModule, old: fx.Node, new: fx.Node, position: dict[fx.Node, int], here: int) -> None:
+    """Let later readers of a value that was changed in place read the new one, and those of what it is a view of.
+
+    Raises ModelError where a view of an unknown kind was changed.
+    """
+
+    def later(user: fx.Node) -> bool:
+        return position[user] > here
+
+    old.replace_all_uses_with(new, later)
+    bases = views(old)
+    if not any(later(user) for base in bases for user in base.users):
+        return
+    if old.target not in SCATTERS:
+        raise ModelError(
+            f"The model changes in place what {old.target} gave as a view, and reads the whole again, which Lightbox "
+            "cannot follow. Write that line of the model without a change in place."
+        )
+    with graph.graph.inserting_after(new):
+        whole = graph.graph.call_function(SCATTERS[old.target], (bases[0], new, *old.args[1:]), dict(old.kwargs))
+    whole.meta = {"val": bases[0].meta["val"], "layers": []}
+    position[whole] = here
+    renew(graph, bases[0], whole, position, here)
+
+
+def views(node: fx.Node) -> list[fx.Node]:
+    """The values whose memory a node's value shares as a view of them, nearest first."""
+    schema = getattr(node.target, "_schema", None)
+    aliased = schema is not None and any(result.alias_info for result in schema.returns)
+    if node.op != "call_function" or not (aliased or node.target is operator.getitem):
+        return []
+    base = node.args[0]
+    return [base, *views(base)] if isinstance(base, fx.Node) else []
+
+
+#: What puts a part back into the whole, for each operator that takes the part out as a view.
+SCATTERS = {
+    aten.slice.Tensor: aten.slice_scatter.default,
+    aten.select.int: aten.select_scatter.default,
+}
 
 
 def fold_batch_norm(graph: fx.GraphModule) -> None:

@@ -26,6 +26,8 @@ from explainers.graph.checkpoint import (
 from explainers.graph.class_names import imagenet_names
 from explainers.graph.export import export, from_program
 from explainers.graph.model import Model
+from explainers.graph.onnx.file import parse
+from explainers.graph.onnx.importer import Imported, build, import_graph
 from explainers.preprocessing import Preprocessing
 from explainers.proposal import Guess, Proposal
 
@@ -56,7 +58,7 @@ def load(
     Raises UnsafeFileError and ModelError as ``propose`` does, and ModelError if weights do not fit the architecture,
     class names do not match the outputs, the model cannot be exported, or its outputs are not finite.
     """
-    proposal, content = read(data, file_name, architecture)
+    proposal, content = read(data, file_name, architecture, preprocessing.size if preprocessing else None)
     name = name or proposal.name
     preprocessing = preprocessing or proposal.preprocessing
     class_names = tuple(class_names) or proposal.class_names
@@ -64,6 +66,8 @@ def load(
     if isinstance(content, ExportedProgram):
         with telling("The program is not as torch exports it", EXPORT_AGAIN):
             model = from_program(content, name, preprocessing, class_names, "pt2", proposal.notes)
+    elif isinstance(content, Imported):
+        model = build(content, name, preprocessing, class_names)
     else:
         chosen = architecture or proposal.architecture
         if chosen is None:
@@ -72,34 +76,40 @@ def load(
         source = f"{proposal.format} as {chosen}"
         model = export(module, name, preprocessing, class_names, source, [*proposal.notes, *notes])
     check_outputs(model)
+    if proposal.format == "onnx":
+        check_batch(model)
     return model
 
 
-def read(data: bytes, file_name: str, architecture: str | None) -> tuple[Proposal, Weights | ExportedProgram]:
-    """Read a file by the format that its content shows; returns the proposal with what it was made from."""
+def read(
+    data: bytes, file_name: str, architecture: str | None, size: tuple[int, int] | None = None
+) -> tuple[Proposal, Weights | ExportedProgram | Imported]:
+    """Read a file by the format that its content shows; returns the proposal with what it was made from.
+
+    ``size`` (height, width) is for ONNX files that leave the size of images open.
+    """
     kind = sniff(data)
     if kind == "pt2":
         return read_archive(data, file_name)
+    if kind == "onnx":
+        return read_onnx(data, file_name, size)
     weights = read_safetensors(data) if kind == "safetensors" else read_checkpoint(data)
     return propose_architecture(weights, kind, file_name, architecture), weights
 
 
 def sniff(data: bytes) -> str:
-    """Tell a file's format by its content: "safetensors", "checkpoint" or "pt2"; raises ModelError for any other."""
+    """Tell a format by its content: "safetensors", "checkpoint", "onnx" or "pt2"; raises ModelError for any other."""
     if data.startswith(b"PK") or zipfile.is_zipfile(io.BytesIO(data)):
         return sniff_zip(data)
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= max(MAX_HEADER, len(data)):
         return "safetensors"
     if data[:1] == b"\x80":
         return "checkpoint"
-    if re.match(rb"\x08[\x01-\x20][\x12\x1a\x22\x2a\x3a\x42]", data):
-        raise ModelError(
-            "The file is an ONNX model, which Lightbox will read in a later version. Until then, upload the weights "
-            "(.safetensors, .pt, .pth) or an exported program (.pt2)."
-        )
+    if re.match(rb"\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]", data):
+        return "onnx"
     raise ModelError(
         f"The file, of {len(data):,} bytes, is no model file that Lightbox knows. It reads weights "
-        "(.safetensors, .pt, .pth) and exported programs (.pt2)."
+        "(.safetensors, .pt, .pth), ONNX models (.onnx) and exported programs (.pt2)."
     )
 
 
@@ -136,6 +146,23 @@ def read_archive(data: bytes, file_name: str) -> tuple[Proposal, ExportedProgram
     notes = ("The archive does not say how images are prepared: check size, mean and standard deviation.",)
     names = imagenet_names() if classes == 1000 else ()
     return Proposal(plain_name(file_name), "pt2", (), (), classes, channels, preprocessing, names, notes), program
+
+
+def read_onnx(data: bytes, file_name: str, size: tuple[int, int] | None) -> tuple[Proposal, Imported]:
+    """Import an ONNX file, with the preprocessing and class names that are in it, as far as they are."""
+    made = import_graph(parse(data), size)
+    proposal = Proposal(
+        name=plain_name(file_name),
+        format="onnx",
+        guesses=(),
+        choices=(),
+        classes=made.classes,
+        channels=made.file.channels,
+        preprocessing=made.preprocessing,
+        class_names=made.class_names,
+        notes=made.notes,
+    )
+    return proposal, made
 
 
 def propose_architecture(weights: Weights, kind: str, file_name: str, architecture: str | None) -> Proposal:
@@ -183,7 +210,7 @@ def check_choices(proposal: Proposal, preprocessing: Preprocessing, class_names:
             f"The file names {len(class_names)} classes, the model has {proposal.classes}. Give one name for each "
             "of the model's outputs, in their order, or none."
         )
-    if proposal.format == "pt2" and preprocessing.size != proposal.preprocessing.size:
+    if proposal.format in ("pt2", "onnx") and preprocessing.size != proposal.preprocessing.size:
         raise ModelError(
             f"The program takes images of {proposal.preprocessing.size}, not of {preprocessing.size} pixels (height, "
             "width). Export it again for another size."
@@ -192,6 +219,18 @@ def check_choices(proposal: Proposal, preprocessing: Preprocessing, class_names:
         raise ModelError(
             f"The preprocessing has {preprocessing.channels} means, the model takes {proposal.channels} channels. "
             "Give one mean and one standard deviation for each channel."
+        )
+
+
+def check_batch(model: Model) -> None:
+    """Raise ModelError unless an image's outputs are the same alone and beside another."""
+    info = model.info
+    images = torch.rand((2, info.preprocessing.channels, *info.preprocessing.size))
+    together, alone = model(images), torch.cat([model(images[:1]), model(images[1:])])
+    if not torch.allclose(together, alone, rtol=1e-2, atol=1e-2 * float(alone.abs().max())):
+        raise ModelError(
+            f"The model {info.name} gives an image other outputs alone than beside another, so it mixes the images of "
+            "a batch. Export it again in inference mode, with a dynamic batch dimension."
         )
 
 

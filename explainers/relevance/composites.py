@@ -75,11 +75,9 @@ class Assignment:
 
     def weight(self, tape: Tape, node: fx.Node, modifier: Modifier) -> Tensor:
         """Read a weight as a rule modifies it."""
-        if modifier is rules.same:
-            return tape.value(node)
-        key = (node.name, modifier)
-        if (found := self.weights.get(key)) is None:
-            found = self.weights[key] = modifier(tape.value(node))
+        found: Tensor | None = tape.value(node) if modifier is rules.same else self.weights.get((node.name, modifier))
+        if found is None:
+            found = self.weights[node.name, modifier] = modifier(tape.value(node))
         return found
 
 

@@ -1,122 +1,21 @@
-"""The one table of rules by ATen operator, and what each rule does.
-
-Relevance of a node is written R = quotient * factor. The factor is a value of the tape, shared by all seeds; it stays
-apart until it has to be multiplied, because most rules divide by another value of the tape at once.
-"""
+"""The one table of rules by ATen operator, and what each rule does."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, fx
 
-from explainers.errors import UnsupportedOperatorError
-from explainers.relevance.account import Account
-from explainers.relevance.composites import AFFINE, SOFTMAX, TRANSPOSED, Assignment, names
-from explainers.relevance.rules import Part, Term, negative, positive, same, stabilize
-from explainers.relevance.tape import Tape
+from explainers.relevance.affine import propagate_affine
+from explainers.relevance.composites import AFFINE, SOFTMAX
+from explainers.relevance.rules import stabilize
+from explainers.relevance.step import Relevance, Shares, Step, fit, unsupported
 
 aten = torch.ops.aten
-
-
-@dataclass(frozen=True)
-class Relevance:
-    """Relevance of a node as a product: ``quotient`` by seed, times ``factor``, the same for all seeds (None: one)."""
-
-    quotient: Float[Tensor, "seed *shape"]
-    factor: Float[Tensor, "*shape"] | None = None
-
-    @property
-    def total(self) -> Float[Tensor, "seed *shape"]:
-        """The relevance itself."""
-        return self.quotient if self.factor is None else self.quotient * self.factor
-
-    def over(self, denominator: Float[Tensor, "*shape"]) -> Float[Tensor, "seed *shape"]:
-        """Divide by a value of the tape."""
-        if self.factor is None:
-            return self.quotient / denominator
-        return self.quotient * (self.factor / denominator)
-
-
-Shares = Iterable[tuple[fx.Node, Relevance]]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One operator of a relevance pass, with the relevance of its outputs by place (0 if it has only one).
-
-    ``sources`` are the inputs that lead to where the pass goes. ``account`` notes where relevance ends, if asked.
-    """
-
-    tape: Tape
-    node: fx.Node
-    assignment: Assignment
-    outputs: Mapping[int, Relevance]
-    sources: frozenset[fx.Node]
-    account: Account | None
-
-    @property
-    def relevance(self) -> Relevance:
-        """The relevance of the operator's only output."""
-        return self.outputs[0]
-
-    @property
-    def carried(self) -> list[Any]:
-        """The operands, in order, that depend on the image."""
-        return [operand for operand in self.node.args if operand in self.assignment.carriers]
-
-    def argument(self, place: int, name: str, default: Any = None) -> Any:
-        """Read an argument's value, wherever it was given."""
-        found = self.node.args[place] if len(self.node.args) > place else self.node.kwargs.get(name, default)
-        return self.tape.value(found) if isinstance(found, fx.Node) else found
-
-    def lose(self, kind: str, quotient: Float[Tensor, "seed *shape"], unit: Tensor | float = 1.0) -> None:
-        """Note that relevance, quotient * unit, ends in this operator."""
-        if self.account is not None:
-            self.account.book(kind, self.node, quotient, unit)
-
-    def over_output(self) -> Float[Tensor, "seed *shape"]:
-        """Divide the relevance by the stabilised output: R / z."""
-        epsilon = self.assignment.composite.stabilizer
-        output = self.tape.value(self.node)
-        quotient = self.relevance.over(self.tape.remember((self.node, epsilon), lambda: stabilize(output, epsilon)))
-        if self.account is not None:
-            self.lose("epsilon", quotient, torch.copysign(output.new_tensor(epsilon), output))
-        return quotient
-
-    def pull_back(
-        self, cotangents: Mapping[int, Float[Tensor, "seed *shape"]]
-    ) -> dict[fx.Node, Float[Tensor, "seed *shape"]]:
-        """Multiply by the transposed Jacobian of the operator, for each source."""
-        leaves = {node: self.tape.value(node).detach().requires_grad_() for node in self.sources}
-        target: Any = self.node.target
-        arguments, keywords = fx.node.map_arg(
-            (self.node.args, self.node.kwargs), lambda node: leaves[node] if node in leaves else self.tape.value(node)
-        )
-        with torch.enable_grad():
-            made = target(*arguments, **keywords)
-        made = made if isinstance(made, (tuple, list)) else (made,)
-        batched = any(len(cotangent) > 1 for cotangent in cotangents.values())
-        found = torch.autograd.grad(
-            [made[place] for place in cotangents],
-            list(leaves.values()),
-            [cotangent if batched else cotangent[0] for cotangent in cotangents.values()],
-            is_grads_batched=batched,
-        )
-        return {node: grad if batched else grad[None] for node, grad in zip(leaves, found, strict=True)}
-
-
-def fit(values: Float[Tensor, "seed *shape"], operand: Float[Tensor, "*smaller"]) -> Float[Tensor, "seed *smaller"]:
-    """Sum over the dimensions along which an operand was repeated."""
-    if values.shape[1:] == operand.shape:
-        return values
-    ones = (1,) * (values.dim() - 1 - operand.dim())
-    return values.sum_to_size(len(values), *ones, *operand.shape).reshape(len(values), *operand.shape)
 
 
 def flow(step: Step) -> Shares:
@@ -145,7 +44,7 @@ def cut(step: Step) -> Shares:
     dim = step.argument(1, "dim", 0)
     pieces: Any = step.node.args[0]
     sizes = [step.tape.value(piece).shape[dim] for piece in pieces]
-    for piece, part in zip(pieces, step.relevance.total.split(sizes, dim + (dim >= 0)), strict=True):
+    for piece, part in zip(pieces, torch.split(step.relevance.total, sizes, dim + (dim >= 0)), strict=True):
         if piece in step.sources:
             yield piece, Relevance(part)
         elif piece not in step.assignment.carriers:
@@ -185,9 +84,11 @@ def share(step: Step) -> Shares:
 def multiply(step: Step) -> Shares:
     """Give the relevance of a product to the signal; half to each factor if neither, or each, is a gate."""
     signals = [node for node in step.carried if not is_gate(node)] or step.carried
+    whole = step.relevance.total
+    part = whole if len(signals) == 1 else whole / len(signals)
     for node in signals:
         if node in step.sources:
-            yield node, Relevance(fit(step.relevance.total / len(signals), step.tape.value(node)))
+            yield node, Relevance(fit(part, step.tape.value(node)))
 
 
 def divide(step: Step) -> Shares:
@@ -274,129 +175,6 @@ def attend(step: Step) -> Shares:
             yield nodes[place], Relevance(pulled, step.argument(place, ""))
 
 
-def propagate(step: Step) -> Shares:
-    """Apply the rule that the composite gave to a convolution or dense layer."""
-    rule = step.assignment.rules[step.node]
-    (source,) = step.sources
-    for part in rule.parts:
-        terms = [term for term in part.terms if not vanishes(step, term)]
-        stabilised = step.tape.remember(
-            (step.node, part, rule.stabilizer),
-            lambda part=part, terms=terms: stabilize(forward(step, part, terms), rule.stabilizer, part.sign),  # type: ignore[misc]
-        )
-        quotient = step.relevance.over(stabilised)
-        if part.outputs:
-            quotient = quotient * (step.tape.value(step.node) * part.outputs > 0)
-        if part.share != 1:
-            quotient = quotient * part.share
-        if step.account is not None:
-            settle(step, part, quotient, stabilised, rule.stabilizer)
-        for term in terms:
-            yield source, Relevance(transpose(step, term, quotient), modify_input(step, term))
-
-
-def settle(
-    step: Step, part: Part, quotient: Float[Tensor, "seed *shape"], stabilised: Float[Tensor, "*shape"], epsilon: float
-) -> None:
-    """Note what of a part's relevance ends in the bias and in the stabiliser."""
-    spatial = 0 if step.node.target == aten.linear.default else quotient.dim() - 3
-    if not part.sign:
-        step.lose("epsilon", quotient, torch.copysign(stabilised.new_tensor(epsilon), stabilised))
-    sums = quotient.sum(tuple(range(-spatial, 0)), keepdim=True) if spatial else quotient
-    if part.sign:
-        step.lose("epsilon", sums, part.sign * epsilon)
-    for bias in (modify_bias(step, term) for term in part.terms):
-        if bias is not None:
-            step.lose("bias", sums, bias.view(-1, *(1,) * spatial))
-
-
-def vanishes(step: Step, term: Term) -> bool:
-    """Whether a term is zero since the input has no negative values, as after a ReLU."""
-    if term.input is not negative:
-        return False
-    values: Tensor = step.argument(0, "input")
-    return bool(step.tape.remember((step.node.args[0], negative), lambda: values.min() >= 0))
-
-
-def modify_input(step: Step, term: Term) -> Tensor | None:
-    """Modify the input of a convolution or dense layer; None stands for ones."""
-    values: Tensor = step.argument(0, "input")
-    if term.input is positive and vanishes(step, Term(negative, same)):
-        return values
-    return None if term.input is torch.ones_like else term.input(values)
-
-
-def modify_weight(step: Step, term: Term) -> Tensor:
-    """Modify the weight of a convolution or dense layer."""
-    node: Any = step.node.args[1]
-    return step.assignment.weight(step.tape, node, term.weight)
-
-
-def modify_bias(step: Step, term: Term) -> Tensor | None:
-    """Modify the bias of a convolution or dense layer; None if it has none or the rule leaves it out."""
-    bias = step.argument(2, "bias")
-    return None if bias is None or term.bias is None else term.bias(bias)
-
-
-def forward(step: Step, part: Part, terms: list[Term]) -> Float[Tensor, "*shape"]:
-    """Sum what the operator makes of a part's modified inputs, weights and biases."""
-    if part.terms == (Term(same, same, same),):
-        found: Tensor = step.tape.value(step.node)
-        return found
-    target: Any = step.node.target
-    keywords = {name: value for name, value in step.node.kwargs.items() if name != "bias"}
-    made: list[Tensor] = []
-    for term in terms:
-        values = modify_input(step, term)
-        values = torch.ones_like(step.argument(0, "input")) if values is None else values
-        made.append(target(values, modify_weight(step, term), modify_bias(step, term), *step.node.args[3:], **keywords))
-    return sum(made[1:], made[0])
-
-
-def transpose(step: Step, term: Term, quotient: Float[Tensor, "seed *out"]) -> Float[Tensor, "seed *in"]:
-    """Multiply by the transposed, modified weight; seeds go into the batch of one convolution."""
-    weight = modify_weight(step, term)
-    if step.node.target == aten.linear.default:
-        return quotient @ weight
-    values: Tensor = step.argument(0, "input")
-    *window, groups, extra = geometry(step, values.dim() - 2)
-    channels = values.shape[1]
-    folded = quotient.flatten(0, 1)
-    if term.weight is torch.ones_like and groups == 1:  # all channels get the same: go back to one of them only
-        folded, weight, channels = folded.sum(1, keepdim=True), weight[:1, :1], 1
-    sizes = [size + more for size, more in zip(values.shape[2:], extra, strict=True)]
-    inputs = folded.new_empty(1).expand(len(folded), channels, *sizes)
-    found: Tensor = aten.convolution_backward(folded, inputs, weight, None, *window, groups, [True, False, False])[0]
-    for axis, size in enumerate(values.shape[2:], 2):
-        found = found.narrow(axis, 0, size)
-    return found.expand(-1, values.shape[1], *values.shape[2:]).unflatten(0, quotient.shape[:2])
-
-
-def geometry(step: Step, dimensions: int) -> tuple[Any, ...]:
-    """Stride, padding, dilation, transposition, output padding, groups, and what "same" pads more on the far side."""
-    transposed = step.node.target in TRANSPOSED
-    order = ("stride", "padding", "output_padding", "groups", "dilation")
-    order = order if transposed else ("stride", "padding", "dilation", "groups")
-    given: dict[str, Any] = dict(zip(order, step.node.args[3:], strict=False)) | dict(step.node.kwargs)
-    stride, dilation = (list(given.get(name, [1])) for name in ("stride", "dilation"))
-    padding, more, extra = given.get("padding", [0]), given.get("output_padding", [0]), [0] * dimensions
-    if isinstance(padding, str):
-        kernel = step.argument(1, "weight").shape[2:]
-        spans = [(size - 1) * dilation[-1] * (padding == "same") for size in kernel]
-        padding, extra = [span // 2 for span in spans], [span % 2 for span in spans]
-    filled = [list(item) * (dimensions // len(item)) for item in (stride, padding, dilation, more)]
-    return (*filled[:3], transposed, filled[3], given.get("groups", 1), extra)
-
-
-def unsupported(node: fx.Node, what: str = "") -> UnsupportedOperatorError:
-    """Say which operator has no rule, and in which layer it sits."""
-    inside = names(node)
-    return UnsupportedOperatorError(
-        f"The operator {what or node.target} {f'in the layer {inside[0]}' if inside else 'of the model'} has no "
-        "relevance rule. Choose another method, such as the gradient, or a layer behind it as the map."
-    )
-
-
 def overloads(names: str) -> frozenset[Any]:
     """Look up ATen operators by "name" or "name.overload"."""
     split = (name.partition(".") for name in names.split())
@@ -407,7 +185,8 @@ MOVES = overloads(
     """view reshape flatten.using_ints unflatten.int squeeze squeeze.dim squeeze.dims unsqueeze permute transpose.int t
     mT movedim.int movedim.intlist swapaxes expand contiguous clone to.dtype repeat flip roll slice.Tensor select.int
     unbind.int split.Tensor split_with_sizes chunk stack index.Tensor index_select pixel_shuffle pixel_unshuffle
-    channel_shuffle masked_fill.Scalar where.self upsample_nearest2d.vec upsample_nearest1d.vec upsample_nearest3d.vec"""
+    channel_shuffle masked_fill.Scalar where.self upsample_nearest1d.vec upsample_nearest2d.vec
+    upsample_nearest3d.vec"""
 )
 WINNERS = overloads(
     """max_pool1d max_pool2d max_pool3d max_pool2d_with_indices adaptive_max_pool1d adaptive_max_pool2d amax max.dim"""
@@ -424,7 +203,7 @@ GATES = SOFTMAX | overloads("sigmoid hardsigmoid tanh rsqrt")
 
 #: Which rule every operator has. Adding an operator is one line here.
 RULES: Mapping[Any, Callable[[Step], Shares]] = {
-    **dict.fromkeys(AFFINE, propagate),
+    **dict.fromkeys(AFFINE, propagate_affine),
     **dict.fromkeys(ELEMENTWISE, flow),
     **dict.fromkeys(MOVES | WINNERS, move),
     **dict.fromkeys(AVERAGES, share),

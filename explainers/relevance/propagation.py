@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -13,7 +14,8 @@ from torch import Tensor, fx
 from explainers.errors import SelectionError
 from explainers.relevance.account import Account
 from explainers.relevance.composites import Assignment, Composite, assign, choose_composite, composite
-from explainers.relevance.operators import RULES, Relevance, Step, unsupported
+from explainers.relevance.operators import RULES
+from explainers.relevance.step import Relevance, Step, unsupported
 from explainers.relevance.tape import Tape, find_node
 from explainers.results import passes
 
@@ -76,7 +78,7 @@ def propagate(
         counts.backward += 1
     route = Route.find(assign(model, rules), begin, ends)
     with torch.no_grad():
-        walked = [walk(tape, route, part, masks, account) for part in seeds.split(seeds_at_once(tape, route))]
+        walked = [walk(tape, route, part, masks, account) for part in torch.split(seeds, seeds_at_once(tape, route))]
     return Pass(
         {name: torch.cat([found[node] for found, _ in walked]) for name, node in ends.items()},
         {kind: torch.cat([ended[kind] for _, ended in walked]) for kind in walked[0][1]},
@@ -145,7 +147,7 @@ def walk(
 def visit(step: Step) -> Iterator[tuple[fx.Node, int, Relevance]]:
     """Apply the rule of one operator; raises UnsupportedOperatorError if it has none."""
     if step.node.target is operator.getitem:
-        source, place = step.node.args
+        source, place = cast(tuple[fx.Node, int], step.node.args)
         yield source, place, step.relevance
     elif step.node.target in RULES:
         for source, part in RULES[step.node.target](step):

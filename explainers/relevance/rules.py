@@ -53,8 +53,11 @@ class Rule:
 
 
 def stabilize(z: Float[Tensor, "*shape"], epsilon: float, sign: int = 0) -> Float[Tensor, "*shape"]:
-    """Push z away from zero: z + epsilon * sign(z), with sign(0) = 1; ``sign`` gives the sign where it is known."""
-    return z + sign * epsilon if sign else torch.copysign(z.new_tensor(epsilon), z).add_(z)
+    """Push z away from zero: z + epsilon * sign(z), where the sign of zero is its own.
+
+    Where all of z has one ``sign``, z is a sum made for the rule, and changed in place.
+    """
+    return z.add_(sign * epsilon) if sign else torch.copysign(z.new_tensor(epsilon), z).add_(z)
 
 
 def same(tensor: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -57,7 +57,6 @@ def seed_entries(
     for index, size in zip(place, outputs.shape[1:], strict=False):
         if not 0 <= index < size:
             raise SelectionError(f"Output {index} was asked for, but the model has outputs 0 to {size - 1} there.")
-    seeds = torch.zeros_like(outputs)
-    chosen = outputs[:, *place]
-    seeds[:, *place] = chosen if region is None else chosen * region
-    return seeds[None]
+    chosen = torch.zeros(outputs.shape[1:], dtype=torch.bool)
+    chosen[place] = True if region is None else region
+    return (outputs * chosen)[None]

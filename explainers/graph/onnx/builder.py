@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -26,7 +26,7 @@ BATCH = 1_000_003
 MAX_NUMBERS = 1 << 28
 MAX_CONSTANTS = 1 << 30
 
-Nested = TypeVar("Nested")
+DYNAMIC = "Export the model again with a dynamic batch dimension"
 
 
 class Builder:
@@ -65,9 +65,7 @@ class Builder:
         if not nodes and not any(is_batch(leaf) for leaf in leaves):
             return self._compute(target, arguments, keywords, traced)
         if any(has_batch(node.meta["val"]) for node in nodes) and not has_batch(traced):
-            raise ModelError(
-                "fixes the number of images, or mixes them. Export the model again with a dynamic batch dimension"
-            )
+            raise ModelError(f"fixes the number of images, or mixes them. {DYNAMIC}")
         node = self._add(target, *fx.node.map_aggregate((arguments, keywords), self._argument), traced)
         if isinstance(traced, Tensor):
             return node
@@ -108,7 +106,7 @@ class Builder:
         """Find the node that reads a constant, added once."""
         if id(tensor) not in self._readers:
             if tensor.dtype != torch.bool and tensor.numel() < 64 and (tensor.ne(0) & (tensor % BATCH == 0)).any():
-                raise ModelError("computes with the number of images. Export the model for a batch of any size")
+                raise ModelError(f"computes with the number of images. {DYNAMIC}")
             name = re.sub(r"\W", "_", self._names.get(id(tensor), "constant"))
             name = f"onnx_{name}" if f"onnx_{name}" not in self.constants else f"onnx_{name}_{len(self.constants)}"
             self.constants[name] = tensor.contiguous()

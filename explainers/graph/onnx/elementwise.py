@@ -97,7 +97,6 @@ def as_number(left: Value, right: Value) -> float | int | None:
     return right.item()
 
 
-
 @operator("Mod")
 def mod(call: Call, left: Value, right: Value) -> Any:
     """Take the remainder, with the sign of the divisor or (``fmod``) of the dividend."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 import torch
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 from torch import Tensor
@@ -99,7 +100,8 @@ def look_through(model: ModelProto) -> OnnxFile:
     opset = next((entry.version for entry in model.opset_import if entry.domain in DOMAINS), 0)
     if opset not in OPSETS:
         raise ModelError(
-            f"The ONNX file is of opset {opset}; Lightbox reads {OPSETS[0]} to {OPSETS[-1]}. Export it again for opset 18."
+            f"The ONNX file is of opset {opset}; Lightbox reads {OPSETS[0]} to {OPSETS[-1]}. Export it again, for opset "
+            "18."
         )
     output, other_outputs = choose_output(graph)
     nodes = needed(graph, output.name)
@@ -148,7 +150,8 @@ def find_input(graph: GraphProto, weights: Mapping[str, Tensor]) -> ValueInfoPro
             f"{TensorProto.DataType.Name(kind.elem_type)}; Lightbox needs images of four (batch, channels, height, "
             "width) in floating-point numbers or bytes."
         )
-    return entries[0]
+    entry: ValueInfoProto = entries[0]
+    return entry
 
 
 def needed(graph: GraphProto, output: str) -> tuple[NodeProto, ...]:

@@ -54,9 +54,7 @@ def convolve_transposed(call: Call, value: Value, weight: Value, bias: Value | N
     return emit_pad(call, made, [-side for side in flatten(*rest)], "constant")
 
 
-def window(
-    call: Call, sizes: list[int], kernel: list[int]
-) -> tuple[list[int], list[int], list[int], list[int]]:
+def window(call: Call, sizes: list[int], kernel: list[int]) -> tuple[list[int], list[int], list[int], list[int]]:
     """Read strides, dilations and padding before and after, the latter computed where the file asks for "same"."""
     ones = [1] * len(kernel)
     strides, dilations = call.get("strides", ones), call.get("dilations", ones)
@@ -85,9 +83,7 @@ def pool_maximum(call: Call, value: Value) -> Any:
     if befores != afters or any(2 * pad > length for pad, length in zip(befores, kernel, strict=True)):
         value = emit_pad(call, value, flatten(befores, afters), "constant", -math.inf)
         befores = [0] * len(kernel)
-    return call.emit(
-        MAXIMA[len(kernel)], value, kernel, strides, befores, dilations, bool(call.get("ceil_mode", 0))
-    )
+    return call.emit(MAXIMA[len(kernel)], value, kernel, strides, befores, dilations, bool(call.get("ceil_mode", 0)))
 
 
 @operator("AveragePool")
@@ -248,9 +244,7 @@ def attend(call: Call, query: Value, key: Value, value: Value, mask: Value | Non
     if not flat:
         return made
     batch, number, places, features = shape_of(made)
-    return emit_reshape(
-        call, call.emit(aten.permute.default, made, [0, 2, 1, 3]), [batch, places, number * features]
-    )
+    return emit_reshape(call, call.emit(aten.permute.default, made, [0, 2, 1, 3]), [batch, places, number * features])
 
 
 def split_heads(call: Call, value: Value, heads: int) -> Any:

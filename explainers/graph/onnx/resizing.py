@@ -46,7 +46,9 @@ def resize(call: Call, value: Value, *_: Value | None) -> Any:
     sizes = shape_of(value)
     axes = [axis % len(sizes) for axis in call.get("axes", range(len(sizes)))]
     wanted = call.numbers("sizes", 3)
-    given = call.numbers("scales", 2) if not wanted else [new / sizes[axis] for axis, new in zip(axes, wanted, strict=True)]
+    given = (
+        call.numbers("scales", 2) if not wanted else [new / sizes[axis] for axis, new in zip(axes, wanted, strict=True)]
+    )
     factors = dict(zip(axes, given, strict=True))
     scales = [factors.get(axis, 1.0) for axis in range(len(sizes))]
     coordinates = call.get("coordinate_transformation_mode", "half_pixel")
@@ -99,13 +101,13 @@ def pick(
 
 def positions(old: int, new: int, scale: float, coordinates: str) -> Float[Tensor, " new"]:
     """Find where in the old pixels each of the new ones lies."""
-    places = torch.arange(new, dtype=torch.float64)
+    places = torch.arange(new, dtype=torch.float32)
     if coordinates == "align_corners":
         return places * (old - 1) / max(new - 1, 1)
     if coordinates == "asymmetric":
         return places / scale
     if coordinates == "pytorch_half_pixel" and new == 1:
-        return torch.zeros(1, dtype=torch.float64)
+        return torch.zeros(1)
     shift = old / 2 * (1 - new / (scale * old)) if coordinates == "half_pixel_symmetric" else 0.0
     return shift + (places + 0.5) / scale - 0.5
 
@@ -118,6 +120,6 @@ def interpolate(old: int, places: Float[Tensor, " new"], mode: str, a: float) ->
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = a * (((distance - 5) * distance + 8) * distance - 4)
     weights = 1 - distance if mode == "linear" else torch.where(distance <= 1, near, far)
-    matrix = torch.zeros(len(places), old, dtype=torch.float64)
+    matrix = torch.zeros(len(places), old)
     indices = (first[:, None] + offsets).long().clamp(0, old - 1)
-    return matrix.scatter_add_(1, indices, weights).float()
+    return matrix.scatter_add_(1, indices, weights)

@@ -11,7 +11,7 @@ from onnx.helper import tensor_dtype_to_np_dtype
 from torch import Tensor
 
 from explainers.errors import ModelError
-from explainers.graph.onnx.builder import BATCH, Value, aten, dtype_of, is_batch, shape_of
+from explainers.graph.onnx.builder import BATCH, DYNAMIC, Value, aten, dtype_of, is_batch, shape_of
 from explainers.graph.onnx.file import FLOATS
 from explainers.graph.onnx.registry import Call, operator
 
@@ -70,8 +70,8 @@ def size(_: Call, value: Value) -> Tensor:
 def constant_of_shape(call: Call, sizes: Value) -> Any:
     """Repeat one number."""
     number: Tensor = call.get("value", torch.zeros(1))
-    sizes = call.constant(sizes, "shape").tolist()
-    return call.emit(aten.full.default, sizes, number.item(), dtype=number.dtype, device=torch.device("cpu"))
+    length = call.constant(sizes, "shape").tolist()
+    return call.emit(aten.full.default, length, number.item(), dtype=number.dtype, device=torch.device("cpu"))
 
 
 @operator("Range")
@@ -98,6 +98,8 @@ def emit_reshape(call: Call, value: Value, target: list[int]) -> Any:
     target = complete(spread(call.builder.fixed, sizes, target), math.prod(sizes))
     if target == sizes:
         return value
+    if math.prod(target) != math.prod(sizes) and any(is_batch(length) for length in sizes):
+        raise ModelError(f"gives the shape {target} to every batch, which fixes the number of images. {DYNAMIC}")
     batches = [is_batch(length) for length in target]
     if sum(batches) == 1 and 0 not in target:
         target = [-1 if batch else length for batch, length in zip(batches, target, strict=True)]
@@ -126,8 +128,7 @@ def spread(fixed: int, sizes: list[int], target: list[int]) -> list[int]:
         if math.prod(target[:new]) == before and length % fixed == 0 and length:
             return [*target[:new], length // fixed * BATCH, *target[new + 1 :]]
     raise ModelError(
-        f"reshapes {fixed} image{'s' * (fixed > 1)} to {target}, which cannot be done for another number of images. "
-        "Export the model again with a dynamic batch dimension"
+        f"gives the shape {target} to {fixed} image{'s' * (fixed > 1)}, which fixes that number of images. {DYNAMIC}"
     )
 
 
@@ -163,8 +164,11 @@ def unsqueeze(call: Call, value: Value, _: Value | None = None) -> Any:
 @operator("Expand")
 def expand(call: Call, value: Value, sizes: Value) -> Any:
     """Repeat dimensions of size one."""
-    wanted = torch.broadcast_shapes(shape_of(value), call.constant(sizes, "shape").tolist())
-    return call.emit(aten.expand.default, value, list(wanted))
+    old, new = shape_of(value), call.constant(sizes, "shape").tolist()
+    new = [1] * (len(old) - len(new)) + new
+    old = [1] * (len(new) - len(old)) + old
+    wanted = [length if again == 1 else again for length, again in zip(old, new, strict=True)]
+    return call.emit(aten.expand.default, value, wanted)
 
 
 @operator("Tile")
@@ -222,7 +226,12 @@ def cut_axis(call: Call, value: Value, axis: int, bounds: tuple[int, int, int], 
     length = shape_of(value)[axis]
     if step < 0:
         call.require(not is_batch(length), "a batch in reverse")
-        value, start, end, step = call.emit(aten.flip.default, value, [axis]), length - 1 - start, length - 1 - end, -step
+        value, start, end, step = (
+            call.emit(aten.flip.default, value, [axis]),
+            length - 1 - start,
+            length - 1 - end,
+            -step,
+        )
     if (start, step) == (0, 1) and end >= length:
         return value
     return call.emit(aten.slice.Tensor, value, axis, start, end, step)

@@ -1,0 +1,204 @@
+"""Times of relevance passes beside one gradient, zennit and zennit-crp, as ratios of interleaved pairs in one run.
+
+Every line measures its contestants in turn, several times, on the same network and image; a ratio is the median of the
+ratios of neighbours, so that a machine that slows down in between does not decide it. Run it with ``make bench``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from explainers.graph.export import export
+from explainers.graph.model import Model
+from explainers.preprocessing import Preprocessing
+from explainers.relevance.composites import choose_composite, composite
+from explainers.relevance.propagation import relevance
+from explainers.relevance.seeds import seed_targets
+from explainers.relevance.tape import record
+from explainers.results import Target
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # zennit-crp's own imports are deprecated in parts
+    from crp.attribution import CondAttribution
+    from zennit.composites import EpsilonPlusFlat
+    from zennit.torchvision import ResNetCanonizer, VGGCanonizer
+
+SIDE = 224
+NETWORKS = {
+    "resnet18": (models.resnet18, ResNetCanonizer, "layer3"),
+    "resnet50": (models.resnet50, ResNetCanonizer, "layer3"),
+    "vgg16": (models.vgg16, VGGCanonizer, "features.28"),
+    "vit_b_16": (lambda: timm.create_model("vit_base_patch16_224"), None, ""),
+}
+Contestant = Callable[[], Tensor | None]
+
+
+def measure(contestants: dict[str, Contestant], pairs: int) -> dict[str, list[float]]:
+    """Run all in turn, once to warm up and then ``pairs`` times; returns seconds of each run."""
+    for contestant in contestants.values():
+        contestant()
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(pairs):
+        for name, contestant in contestants.items():
+            start = time.perf_counter()
+            contestant()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def ratio(upper: list[float], lower: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(upper, lower, strict=True))
+
+
+def build(name: str) -> tuple[nn.Module, Model]:
+    """A network with random weights but statistics of its batch norms from data, as a module and as a Model."""
+    torch.manual_seed(0)
+    module = NETWORKS[name][0]()
+    with torch.no_grad():
+        module.train()(torch.randn(8, 3, SIDE, SIDE))
+    module.eval().requires_grad_(False)
+    return module, export(module, name, Preprocessing(size=(SIDE, SIDE)))
+
+
+def compare_maps(name: str, pairs: int, batch: int) -> None:
+    """Print one LRP map beside one gradient, and beside zennit where it has rules for the network."""
+    module, model = build(name)
+    images = torch.randn(batch, 3, SIDE, SIDE)
+    rules = composite(choose_composite(model)[0], model.info.preprocessing)
+    targets = [Target(3)] * batch
+
+    def gradient() -> Tensor:
+        inputs = images.clone().requires_grad_()
+        return torch.autograd.grad(module(inputs)[:, 3].sum(), inputs)[0]
+
+    def ours() -> Tensor:
+        tape = record(model, images)
+        return relevance(tape, seed_targets(tape.output, targets), rules=rules)[0]
+
+    def theirs() -> Tensor:
+        with EpsilonPlusFlat(canonizers=[NETWORKS[name][1]()]).context(module) as modified:
+            inputs = images.clone().requires_grad_()
+            output = modified(inputs)
+            return torch.autograd.grad(output, inputs, seed_targets(output.detach(), targets)[0])[0]
+
+    contestants: dict[str, Contestant] = {"gradient": gradient, "lightbox": ours}
+    if NETWORKS[name][1] is not None:
+        contestants["zennit"] = theirs
+    seconds = measure(contestants, pairs)
+    line = f"| {name} | {batch} | {statistics.median(seconds['gradient']):.3f} "
+    line += f"| {statistics.median(seconds['lightbox']):.3f} | {ratio(seconds['lightbox'], seconds['gradient']):.2f} "
+    if "zennit" in seconds:
+        likeness = torch.cosine_similarity(ours().flatten(), theirs().flatten(), dim=0)
+        line += f"| {ratio(seconds['zennit'], seconds['lightbox']):.2f} | {float(likeness):.6f} |"
+    else:
+        line += "| no rules | |"
+    print(line, flush=True)
+
+
+def compare_concepts(name: str, pairs: int, count: int) -> None:
+    """Print conditional heatmaps of a layer's ``count`` most relevant channels beside zennit-crp.
+
+    The cost of a further seed is in units of the plain backward pass below the layer.
+    """
+    module, model = build(name)
+    layer = NETWORKS[name][2]
+    node = model.info.layer(layer).node
+    image = torch.randn(1, 3, SIDE, SIDE)
+    rules = composite("epsilon-plus-flat", model.info.preprocessing)
+    tape = record(model, image)
+    at_layer = relevance(tape, seed_targets(tape.output, [Target(3)]), rules=rules, stop=layer)
+    channels = at_layer.sum((0, 1, 3, 4)).topk(count).indices.tolist()
+    attribution = CondAttribution(module, no_param_grad=False)
+
+    def condition(seeds: Tensor) -> Tensor:
+        masks = torch.zeros(count, 1, seeds.shape[2], 1, 1)
+        masks[range(count), 0, channels] = 1
+        return seeds * masks
+
+    def ours() -> Tensor:
+        """All that a person waits for: the forward pass, the way down to the layer, and the concepts."""
+        fresh = record(model, image)
+        seeds = relevance(fresh, seed_targets(fresh.output, [Target(3)]), rules=rules, stop=layer)
+        return relevance(fresh, condition(seeds), rules=rules, start=layer).sum(2)[:, 0]
+
+    def theirs() -> Tensor:
+        conditions = [{layer: [channel], "y": [3]} for channel in channels]
+        kind = EpsilonPlusFlat(canonizers=[NETWORKS[name][1]()])
+        heatmaps: Tensor = attribution(image.clone().requires_grad_(), conditions, kind).heatmap
+        return heatmaps.detach()
+
+    def backward() -> float:
+        inputs = image.clone().requires_grad_()
+        value = model.run(inputs, keep={node})[1][node]
+        start = time.perf_counter()
+        torch.autograd.grad(value, inputs, at_layer[0])
+        return time.perf_counter() - start
+
+    seeds = condition(at_layer)
+    plain: list[float] = []
+    seconds = measure(
+        {
+            "lightbox": ours,
+            "crp": theirs,
+            "one": lambda: relevance(tape, seeds[:1], rules=rules, start=layer),
+            "all": lambda: relevance(tape, seeds, rules=rules, start=layer),
+            "plain": lambda: plain.append(backward()),
+        },
+        pairs,
+    )
+    runs = zip(seconds["all"], seconds["one"], plain[1:], strict=True)
+    further = statistics.median((many - one) / (count - 1) / below for many, one, below in runs)
+    likeness = torch.cosine_similarity(ours().flatten(), theirs().flatten(), dim=0)
+    print(
+        f"| {name} {layer} | {count} | {statistics.median(seconds['lightbox']):.3f} "
+        f"| {ratio(seconds['crp'], seconds['lightbox']):.2f} | {further:.2f} | {float(likeness):.6f} |",
+        flush=True,
+    )
+
+
+def machine() -> str:
+    """The processor, its threads and the versions of all contestants."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    processor = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.processor())
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "timm", "zennit", "zennit-crp"))
+    return f"{processor}, {torch.get_num_threads()} threads, Python {platform.python_version()}, {packages}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=7, help="measured runs of each contestant (default: 7)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["resnet50", "vgg16", "vit_b_16"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 16], help="batch sizes (default: 1 16)")
+    parser.add_argument("--concepts", nargs="+", type=int, default=[8, 64], help="numbers of concepts (default: 8 64)")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    print(f"{machine()}\n")
+    print("| network | batch | gradient s | lightbox s | lightbox / gradient | zennit / lightbox | cosine to zennit |")
+    print("|---|---|---|---|---|---|---|")
+    for name in given.networks:
+        for batch in given.batches:
+            compare_maps(name, given.pairs, batch)
+    print(
+        "\n| layer | concepts | lightbox s | zennit-crp / lightbox | further seed / backward | cosine to zennit-crp |"
+    )
+    print("|---|---|---|---|---|---|")
+    for name in given.networks:
+        for count in given.concepts if NETWORKS[name][1] else ():
+            compare_concepts(name, given.pairs, count)
+
+
+if __name__ == "__main__":
+    main()

