@@ -62,6 +62,10 @@ def ratio(upper: list[float], lower: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(upper, lower, strict=True))
 
 
+def cosine(one: Tensor, other: Tensor) -> float:
+    return float(torch.cosine_similarity(one.double().flatten(), other.double().flatten(), dim=0))
+
+
 def build(name: str) -> tuple[nn.Module, Model]:
     """A network with random weights but statistics of its batch norms from data, as a module and as a Model."""
     torch.manual_seed(0)
@@ -100,8 +104,8 @@ def compare_maps(name: str, pairs: int, batch: int) -> None:
     line = f"| {name} | {batch} | {statistics.median(seconds['gradient']):.3f} "
     line += f"| {statistics.median(seconds['lightbox']):.3f} | {ratio(seconds['lightbox'], seconds['gradient']):.2f} "
     if "zennit" in seconds:
-        likeness = torch.cosine_similarity(ours().flatten(), theirs().flatten(), dim=0)
-        line += f"| {ratio(seconds['zennit'], seconds['lightbox']):.2f} | {float(likeness):.6f} |"
+        likeness = cosine(ours(), theirs())
+        line += f"| {ratio(seconds['zennit'], seconds['lightbox']):.2f} | {likeness:.6f} |"
     else:
         line += "| no rules | |"
     print(line, flush=True)
@@ -160,10 +164,10 @@ def compare_concepts(name: str, pairs: int, count: int) -> None:
     )
     runs = zip(seconds["all"], seconds["one"], plain[1:], strict=True)
     further = statistics.median((many - one) / (count - 1) / below for many, one, below in runs)
-    likeness = torch.cosine_similarity(ours().flatten(), theirs().flatten(), dim=0)
+    likeness = cosine(ours(), theirs())
     print(
         f"| {name} {layer} | {count} | {statistics.median(seconds['lightbox']):.3f} "
-        f"| {ratio(seconds['crp'], seconds['lightbox']):.2f} | {further:.2f} | {float(likeness):.6f} |",
+        f"| {ratio(seconds['crp'], seconds['lightbox']):.2f} | {further:.2f} | {likeness:.6f} |",
         flush=True,
     )
 

@@ -13,6 +13,7 @@ from explainers.results import ModelInfo, Prediction
 from explainers.targets import PREDICTED
 
 NO_CONTRAST = ""
+SIDES = {"Small": 260, "Medium": 400, "Large": 560}
 
 
 def choose_output(info: ModelInfo, prediction: Prediction) -> tuple[str, str]:
@@ -89,6 +90,9 @@ def _choose(method: str, parameter: Parameter, info: ModelInfo) -> Any:
             format_func=lambda name: f"{name} · {layers[name].grid[0]}×{layers[name].grid[1]}" if name else "Automatic",
             **common,
         )
+    if parameter.kind == "number" and parameter.high > 1000 * parameter.step:  # too fine for a slider
+        bounds = (float(parameter.low), float(parameter.high), float(parameter.default))
+        return st.number_input(title, *bounds, parameter.step, format="%g", **common)
     number = int if parameter.kind == "integer" else float
     return st.slider(
         title,
@@ -103,28 +107,31 @@ def _choose(method: str, parameter: Parameter, info: ModelInfo) -> Any:
 def choose_view(signed: bool, unsigned: bool) -> View:
     """Draw the controls of how heatmaps are shown, colours for the kinds of scores there are; computes nothing."""
     default = View()
-    columns = st.columns([3, 3, 3, 3], vertical_alignment="bottom", gap="medium")
-    opacity = columns[0].slider(
+    columns = st.columns([2, 3, 3, *[3] * (signed + unsigned), 3], vertical_alignment="bottom", gap="medium")
+    size = columns[0].selectbox(
+        "Size", list(SIDES), list(SIDES.values()).index(default.side), key="size", bind="query-params",
+        help="Of the pictures on this page.",
+    )  # fmt: skip
+    opacity = columns[1].slider(
         "Opacity (%)", 0, 100, round(100 * default.opacity), 5, key="opacity", bind="query-params",
         help="How much of the picture the colours cover.",
     )  # fmt: skip
-    percentile = columns[1].slider(
+    percentile = columns[2].slider(
         "Clip at (percentile)", 90.0, 100.0, default.percentile, 0.5, key="clip", bind="query-params",
         help="Scores above this percentile of all pixels get the strongest colour: lower it to see weaker ones.",
     )  # fmt: skip
     diverging, sequential = default.diverging, default.sequential
-    with columns[2]:
-        if signed:
-            diverging = st.selectbox(
-                "Colours, for and against", list(DIVERGING), key="colours", bind="query-params",
-                help="For methods whose scores speak for and against. Readable with every colour vision.",
-            )  # fmt: skip
-        if unsigned:
-            sequential = st.selectbox(
-                "Colours, amounts", list(SEQUENTIAL), key="amounts", bind="query-params",
-                help="For methods whose scores are amounts. Readable with every colour vision.",
-            )  # fmt: skip
-    with columns[3]:
+    if signed:
+        diverging = columns[3].selectbox(
+            "Colours, for and against", list(DIVERGING), key="colours", bind="query-params",
+            help="For methods whose scores speak for and against. Readable with every colour vision.",
+        )  # fmt: skip
+    if unsigned:
+        sequential = columns[-2].selectbox(
+            "Colours, amounts", list(SEQUENTIAL), key="amounts", bind="query-params",
+            help="For methods whose scores are amounts. Readable with every colour vision.",
+        )  # fmt: skip
+    with columns[-1]:
         fade = st.toggle(
             "Fade small scores", default.fade, key="fade", bind="query-params",
             help="Let the picture through where scores are small.",
@@ -132,4 +139,4 @@ def choose_view(signed: bool, unsigned: bool) -> View:
         positive = signed and st.toggle(
             "Positive only", key="positive", bind="query-params", help="Hide what speaks against the class."
         )
-    return View(opacity / 100, str(diverging), str(sequential), percentile, positive, fade)
+    return View(SIDES[size], opacity / 100, str(diverging), str(sequential), percentile, positive, fade)

@@ -28,7 +28,7 @@ def draw_picture(address: str, shape: tuple[int, ...], side: int, region: Region
     return go.Figure([grid, *_outline(region)], _layout(address, shape, side))
 
 
-def draw_heatmap(address: str, attribution: Attribution, view: View, side: int, region: Region = ()) -> go.Figure:
+def draw_heatmap(address: str, attribution: Attribution, view: View, region: Region = ()) -> go.Figure:
     """The picture under its heatmap; the score under the cursor is shown."""
     low, high = limits(attribution.values, attribution.signed, view)
     heatmap = {
@@ -40,7 +40,7 @@ def draw_heatmap(address: str, attribution: Attribution, view: View, side: int, 
         "showscale": False,
         "hovertemplate": "score %{z:.3g}<br>x %{x} px, y %{y} px<extra></extra>",
     }
-    return go.Figure([heatmap, *_outline(region)], _layout(address, attribution.values.shape, side))
+    return go.Figure([heatmap, *_outline(region)], _layout(address, attribution.values.shape, view.side))
 
 
 def _scatter(x: Any, y: Any, **more: Any) -> dict[str, Any]:

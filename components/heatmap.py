@@ -20,10 +20,12 @@ SEQUENTIAL = {"Viridis": "Viridis", "Cividis": "Cividis", "Inferno": "Inferno"}
 class View:
     """How scores are shown; changing it computes nothing.
 
-    ``percentile`` is the share of scores (in percent of the pixels, by size) that the colours tell apart: larger ones
-    get the strongest colour. ``fade`` lets the picture through where scores are small.
+    ``side`` is the length of a picture's side on the page in pixels. ``percentile`` is the share of scores (in percent
+    of the pixels, by size) that the colours tell apart: larger ones get the strongest colour. ``fade`` lets the
+    picture through where scores are small.
     """
 
+    side: int = 400
     opacity: float = 0.75
     diverging: str = "Blue–red"
     sequential: str = "Viridis"

@@ -22,8 +22,7 @@ from explainers.images import Picture
 from explainers.parameters import MethodInfo
 from explainers.results import Attribution, ModelInfo, pack
 
-#: The side of a picture on the page, in pixels, and how long a page waits before it shows progress, in seconds.
-SIDE = 400
+#: How long a page waits before it shows progress, in seconds.
 PATIENCE = 0.4
 
 CONFIG = {"displaylogo": False, "scrollZoom": False, "doubleClick": "reset"}
@@ -67,12 +66,12 @@ def _draw(
     signs = {methods[name].signed for name in jobs}
     view = choose_view(True in signs, False in signs)
     with st.container(horizontal=True, gap="medium"):
-        with st.container(width=SIDE):
+        with st.container(width=view.side):
             st.markdown("**What the model sees**")
-            region = choose_region(seen)
+            region = choose_region(seen, view.side)
         for method, job in jobs.items():
             about = methods[method]
-            with st.container(width=SIDE):
+            with st.container(width=view.side):
                 st.markdown(f"**{about.title}**", help=f"{about.summary} ({about.citation})")
                 draw_job(job, seen, about, view, region)
         if not jobs:
@@ -102,14 +101,14 @@ def draw_job(
         st.error(str(error), icon=":material/error:")
 
 
-def choose_region(seen: Seen) -> Region:
+def choose_region(seen: Seen, side: int) -> Region:
     """Draw what the model sees; returns the region drawn on it with box or lasso, which the link keeps."""
     state = st.session_state
     if "region" not in state:
         state["region"] = parse_region(st.query_params.get("region", ""))
         state["regions"] = 0
     event = st.plotly_chart(
-        draw_picture(seen.address, seen.crop.shape, SIDE, state["region"]),
+        draw_picture(seen.address, seen.crop.shape, side, state["region"]),
         key=f"picture-{state['regions']}",
         width="content",
         config=SELECTABLE,
@@ -168,7 +167,7 @@ def draw_attribution(
 ) -> None:
     """Draw one heatmap with its legend, its figures and its downloads."""
     st.plotly_chart(
-        draw_heatmap(seen.address, attribution, view, SIDE, region),
+        draw_heatmap(seen.address, attribution, view, region),
         key=f"heatmap-{method.name}",
         width="content",
         config=FIXED,
@@ -187,7 +186,7 @@ def draw_legend(attribution: Attribution, method: MethodInfo, view: View) -> Non
     middle = "<span>0</span>" if low < 0 else ""
     ends = ("against", "for") if low < 0 else ("none", "most")
     st.html(
-        f'<div style="width:min({SIDE}px,100%);font-size:0.75rem;opacity:0.85">'
+        f'<div style="width:min({view.side}px,100%);font-size:0.75rem;opacity:0.85">'
         f'<div style="height:8px;border-radius:4px;background:linear-gradient(to right,{stops})"></div>'
         '<div style="display:flex;justify-content:space-between;font-variant-numeric:tabular-nums">'
         f"<span>{low:.2g} {ends[0]}</span>{middle}<span>{ends[1]} {high:.2g}</span></div>"
@@ -200,8 +199,10 @@ def draw_figures(attribution: Attribution, region: Region) -> None:
     lines = [f"Sum of scores {attribution.total:,.3f} · explained output {attribution.output:,.3f} logit"]
     if attribution.expected is not None and attribution.gap is not None:
         lines.append(f"The sum should be {attribution.expected:,.3f}: gap {attribution.gap:+,.3f}")
-    lines += [attribution.provenance["note"]] * bool(attribution.provenance["note"])
-    lines += [f"{name}: {value:,.3f}" for name, value in attribution.provenance["details"].items()]
+    if details := attribution.provenance["details"]:
+        lines.append(" · ".join(f"{name} {value:,.3g}" for name, value in details.items()))
+    if note := attribution.provenance["note"]:
+        lines.append(note)
     if region:
         positive, negative = share_inside(attribution.values, region_mask(region, attribution.values.shape))
         against = "" if negative is None else f", {negative:.0%} of what speaks against"

@@ -83,7 +83,7 @@ def choose_pictures(model_name: str) -> Sequence[Sample | Picture]:
         st.session_state["source"] = YOURS if files else SAMPLES
     source = SAMPLES
     if len(sources) > 1:
-        source = st.segmented_control(
+        picked = st.segmented_control(
             "Images",
             sources,
             required=True,
@@ -92,6 +92,7 @@ def choose_pictures(model_name: str) -> Sequence[Sample | Picture]:
             bind="query-params",
             help="Where the pictures in the strip come from.",
         )
+        source = str(picked)
     st.file_uploader(
         "Add your images",
         accept_multiple_files=True,

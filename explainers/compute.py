@@ -32,9 +32,7 @@ if TYPE_CHECKING:
 
     from explainers.graph.model import Model
 
-#: Part of every key: results of other versions of the methods are not mixed with these.
-VERSION = "1"
-
+VERSION = "0.1.0"
 
 _opening = threading.Lock()
 
@@ -170,8 +168,15 @@ def explain(
     return submit_attribution(model, picture, method, target, parameters, cache=cache).result()
 
 
+@remember
+def _code() -> str:
+    """SHA-256 of Lightbox's own code: results that other code computed are not mixed with these."""
+    files = sorted(Path(__file__).parent.rglob("*.py"))
+    return digest(*(file.read_text() for file in files))
+
+
 def _content(model: Model, picture: Picture) -> tuple[Any, ...]:
-    return VERSION, model.info.digest, vars(model.info.preprocessing), picture.digest
+    return _code(), model.info.digest, vars(model.info.preprocessing), picture.digest
 
 
 def _inputs(model: Model, picture: Picture) -> Float[Tensor, "1 channel height width"]:
@@ -229,7 +234,6 @@ def _attribute(
             "unit": chosen.unit,
             "citation": chosen.citation,
             "details": dict(scores.details[0]) if scores.details else {},
-            "note": scores.note,
             "note": scores.note,
             "passes": vars(counts),
             "seconds": round(time.perf_counter() - start, 3),

@@ -118,7 +118,7 @@ def attribution(values: np.ndarray) -> Attribution:
 
 
 def test_the_figure_shows_the_score_under_the_cursor():
-    figure = draw_heatmap("data:,", attribution(spot(3)), View(percentile=100), 400)
+    figure = draw_heatmap("data:,", attribution(spot(3)), View(percentile=100))
     heatmap = figure.data[0]
     assert "%{z" in heatmap.hovertemplate
     assert (heatmap.zmin, heatmap.zmax) == (-3, 3)

@@ -22,9 +22,13 @@ def propagate_affine(step: Step) -> Shares:
     (source,) = step.sources
     for part in rule.parts:
         terms = [term for term in part.terms if not vanishes(step, term)]
-        compute = partial(stabilised_sum, step, part, terms, rule.stabilizer)
-        stabilised = step.tape.remember((step.node, part, rule.stabilizer), compute)
-        quotient = step.relevance.over(stabilised)
+        plain = part.terms == (Term(same, same, same),)
+        if plain:
+            stabilised = stabilize(step.tape.value(step.node), rule.stabilizer)
+        else:
+            compute = partial(stabilised_sum, step, part, terms, rule.stabilizer)
+            stabilised = step.tape.remember((step.node, part, rule.stabilizer), compute)
+        quotient = step.relevance.over(stabilised, spare=plain and step.account is None)
         if part.outputs:
             quotient = quotient * (step.tape.value(step.node) * part.outputs > 0)
         if part.share != 1:
@@ -82,8 +86,6 @@ def modify_bias(step: Step, term: Term) -> Tensor | None:
 
 def stabilised_sum(step: Step, part: Part, terms: list[Term], epsilon: float) -> Float[Tensor, "*shape"]:
     """Sum what the operator makes of a part's modified inputs, weights and biases, and push it away from zero."""
-    if part.terms == (Term(same, same, same),):
-        return stabilize(step.tape.value(step.node), epsilon)
     target: Any = step.node.target
     keywords = {name: value for name, value in step.node.kwargs.items() if name != "bias"}
     made: list[Tensor] = []

@@ -33,11 +33,11 @@ class Relevance:
         """The relevance itself."""
         return self.quotient if self.factor is None else self.quotient * self.factor
 
-    def over(self, denominator: Float[Tensor, "*shape"]) -> Float[Tensor, "seed *shape"]:
-        """Divide by a value of the tape."""
+    def over(self, denominator: Float[Tensor, "*shape"], spare: bool = False) -> Float[Tensor, "seed *shape"]:
+        """Divide by a value of the tape; where it is ``spare``, its memory is used for the result."""
         if self.factor is None:
             return self.quotient / denominator
-        ratio = self.factor / denominator
+        ratio = torch.div(self.factor, denominator, out=denominator if spare else None)
         return ratio[None].mul_(self.quotient) if len(self.quotient) == 1 else self.quotient * ratio
 
 
@@ -82,7 +82,7 @@ class Step:
         """Divide the relevance by the stabilised output: R / z."""
         epsilon = self.assignment.composite.stabilizer
         output = self.tape.value(self.node)
-        quotient = self.relevance.over(self.tape.remember((self.node, epsilon), lambda: stabilize(output, epsilon)))
+        quotient = self.relevance.over(stabilize(output, epsilon), spare=True)
         if self.account is not None:
             self.lose("epsilon", quotient, torch.copysign(output.new_tensor(epsilon), output))
         return quotient

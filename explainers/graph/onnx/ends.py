@@ -55,10 +55,12 @@ def take_scaling(graph: fx.Graph, constants: dict[str, Tensor], channels: int) -
         else:
             break
         node = user
+    if not taken or (scale <= 0).any():
+        return None
     for user in taken:
         user.replace_all_uses_with(min(user.all_input_nodes, key=lambda source: source.op == "get_attr"))
         graph.erase_node(user)
-    return (scale, shift) if taken else None
+    return scale, shift
 
 
 def only_reader(node: fx.Node) -> fx.Node | None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
 import torch
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 from torch import Tensor
@@ -82,12 +81,7 @@ def parse(data: bytes) -> OnnxFile:
         raise ModelError(f"The file has {len(data):,} bytes; at most {MAX_BYTES:,} are read.")
     try:
         model = onnx.load_model_from_string(data)
-        if model.functions:
-            check_nodes(model.graph, {function.domain for function in model.functions})
-            model = onnx.inliner.inline_local_functions(model)
-    except Exception as error:  # protobuf's and ONNX's errors share no class; they are told, not hidden
-        if isinstance(error, ModelError):
-            raise
+    except Exception as error:  # protobuf's errors have no public class; they are told, not hidden
         raise ModelError(f"The file is no readable ONNX model ({first_line(error)}). Export it again.") from error
     return look_through(model)
 
@@ -100,19 +94,19 @@ def look_through(model: ModelProto) -> OnnxFile:
     opset = next((entry.version for entry in model.opset_import if entry.domain in DOMAINS), 0)
     if opset not in OPSETS:
         raise ModelError(
-            f"The ONNX file is of opset {opset}; Lightbox reads {OPSETS[0]} to {OPSETS[-1]}. Export it again, for opset "
-            "18."
+            f"The ONNX file is of opset {opset}; Lightbox reads {OPSETS[0]} to {OPSETS[-1]}. Export it again "
+            "for opset 18."
         )
     output, other_outputs = choose_output(graph)
     nodes = needed(graph, output.name)
-    check_nodes(nodes, set())
-    taken, changed = read_weights(graph, nodes)
-    entry = find_input(graph, taken)
+    check_nodes(nodes)
+    weights, changed = read_weights(graph, nodes)
+    entry = find_input(graph, nodes)
     kind = entry.type.tensor_type
     return OnnxFile(
         graph=graph,
         opset=opset,
-        weights=taken,
+        weights=weights,
         nodes=nodes,
         input=entry.name,
         shape=tuple(dimension.dim_value for dimension in kind.shape.dim),
@@ -135,9 +129,11 @@ def choose_output(graph: GraphProto) -> tuple[ValueInfoProto, tuple[str, ...]]:
     return chosen, (f"Of the file's outputs, '{chosen.name}' is explained, not {', '.join(others[:5])}.",)
 
 
-def find_input(graph: GraphProto, weights: Mapping[str, Tensor]) -> ValueInfoProto:
-    """Find the one input that is no weight; raises ModelError unless it is an image."""
-    entries = [entry for entry in graph.input if entry.name not in weights]
+def find_input(graph: GraphProto, nodes: Iterable[NodeProto]) -> ValueInfoProto:
+    """Find the one input that the nodes read and that is no weight; raises ModelError unless it is an image."""
+    weights = {proto.name for proto in graph.initializer}
+    read = {name for node in nodes for name in node.input} - weights
+    entries = [entry for entry in graph.input if entry.name in read]
     if len(entries) != 1:
         raise ModelError(
             f"The ONNX file has {len(entries)} inputs ({', '.join(entry.name for entry in entries)[:200]}); Lightbox "
@@ -164,15 +160,15 @@ def needed(graph: GraphProto, output: str) -> tuple[NodeProto, ...]:
     return tuple(reversed(found))
 
 
-def check_nodes(nodes: GraphProto | Iterable[NodeProto], functions: set[str]) -> None:
+def check_nodes(nodes: Iterable[NodeProto]) -> None:
     """Raise ModelError for control flow and for operators that ONNX does not define."""
-    for node in nodes.node if isinstance(nodes, GraphProto) else nodes:
+    for node in nodes:
         if node.op_type in CONTROL_FLOW:
             raise ModelError(
                 f"The ONNX node '{label(node)}' is control flow ({node.op_type}), whose path may depend on the image. "
                 f"{SIMPLIFY}"
             )
-        if node.domain not in DOMAINS and node.domain not in functions:
+        if node.domain not in DOMAINS:
             raise ModelError(
                 f"The ONNX node '{label(node)}' is the operator {node.op_type} of the domain '{node.domain}', which is "
                 f"not part of ONNX. {SIMPLIFY}"

@@ -11,6 +11,7 @@ from torch import Tensor, fx
 
 # The modules of operators register what they import when they are loaded.
 from explainers.errors import ModelError, UnsupportedOperatorError
+from explainers.graph.checkpoint import first_line
 from explainers.graph.class_names import imagenet_names
 from explainers.graph.export import from_graph
 from explainers.graph.model import Model
@@ -75,13 +76,18 @@ def import_node(builder: Builder, node: NodeProto, opset: int, values: dict[str,
     function = find(node.op_type, opset)
     assert function is not None
     builder.scope = find_scope(node)
-    inputs = tuple(values[name] if name else None for name in node.input)
     outputs = sum(bool(name) for name in node.output)
-    call = Call(builder, node.op_type, opset, read_attributes(node), inputs, outputs)
     try:
+        inputs = tuple(values[name] if name else None for name in node.input)
+        call = Call(builder, node.op_type, opset, read_attributes(node), inputs, outputs)
         made = function(call, *inputs)
     except ModelError as error:
         raise type(error)(f"The ONNX node '{label(node)}' ({node.op_type}) {error}.") from error
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"The ONNX node '{label(node)}' is no valid {node.op_type} of opset {opset} ({first_line(error)}). "
+            "The file is damaged, or was written by a faulty exporter; export it again."
+        ) from error
     for name, value in zip(node.output, made if isinstance(made, tuple) else (made,), strict=False):
         values[name] = value
 
@@ -113,8 +119,6 @@ def propose_preprocessing(file: OnnxFile, scaling: Scaling | None, size: tuple[i
         note = "The file does not say how images are prepared: check size, mean and standard deviation."
         return Preprocessing(size, resize, *usual), note
     factor, summand = scaling or (torch.ones(channels), torch.zeros(channels))
-    if (factor == 0).any():
-        raise ModelError("The ONNX file multiplies the image by zero. Export the network again.")
     means, stds = -summand / factor, 1 / factor
     if file.pixels or (stds > 2).any() or (means.abs() > 2).any():
         means, stds = means / 255, stds / 255

@@ -16,6 +16,12 @@ from explainers.graph.onnx.registry import Call, operator
 NEAREST = {1: aten.upsample_nearest1d.vec, 2: aten.upsample_nearest2d.vec, 3: aten.upsample_nearest3d.vec}
 LINEAR = {1: aten.upsample_linear1d.vec, 2: aten.upsample_bilinear2d.vec, 3: aten.upsample_trilinear3d.vec}
 
+#: How ONNX counts positions in an image: from the middle of a pixel, from its corner, or so that corners match.
+COORDINATES = ("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "asymmetric", "align_corners")
+
+#: The most pixels along an axis that an image is enlarged to.
+LARGEST = 1 << 16
+
 #: How a float position between two pixels is rounded to one of them.
 ROUNDINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "round_prefer_floor": lambda places: (places - 0.5).ceil(),
@@ -59,21 +65,18 @@ def resize(call: Call, value: Value, *_: Value | None) -> Any:
 
 def resize_by(call: Call, value: Value, scales: list[float], mode: str, coordinates: str, rounding: str) -> Any:
     """Resize by one factor for each dimension: by one of torch's own operators where it does the same."""
-    known = ("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners", "half_pixel_symmetric")
-    call.require(coordinates in known, f"resizing with the coordinates '{coordinates}'")
+    call.require(coordinates in COORDINATES, f"resizing with the coordinates '{coordinates}'")
     sizes = shape_of(value)
     new = [math.floor(size * scale + 1e-6) for size, scale in zip(sizes, scales, strict=True)]
     axes = [axis for axis, scale in enumerate(scales) if scale != 1]
-    space = new[2:]
-    exact = all(abs(new[axis] - sizes[axis] * scales[axis]) < 1e-4 for axis in axes)
-    if mode == "linear" and exact and min(axes, default=2) >= 2 and len(space) in LINEAR:
-        if coordinates == "align_corners" or (coordinates == "half_pixel" and min(space) > 1):
-            return call.emit(LINEAR[len(space)], value, space, coordinates == "align_corners", None)
-        if coordinates == "pytorch_half_pixel" and min(space) > 1:
-            return call.emit(LINEAR[len(space)], value, space, False, None)
+    call.require(all(0 < new[axis] <= LARGEST for axis in axes), f"sizes that are not from 1 to {LARGEST}")
     places = {axis: positions(sizes[axis], new[axis], scales[axis], coordinates) for axis in axes}
     if mode == "nearest":
         return pick(call, value, new, places, ROUNDINGS[rounding])
+    exact = all(axis >= 2 and abs(new[axis] - sizes[axis] * scales[axis]) < 1e-4 for axis in axes)
+    aligned, usual = coordinates == "align_corners", coordinates.endswith("half_pixel") and min(new[2:]) > 1
+    if mode == "linear" and exact and (aligned or usual) and len(new) - 2 in LINEAR:
+        return call.emit(LINEAR[len(new) - 2], value, new[2:], aligned, None)
     for axis in axes:
         weights = interpolate(sizes[axis], places[axis], mode, call.get("cubic_coeff_a", -0.75))
         value = call.emit(aten.transpose.int, value, axis, -1)
