@@ -123,7 +123,7 @@ def compare_concepts(name: str, pairs: int, count: int) -> None:
     rules = composite("epsilon-plus-flat", model.info.preprocessing)
     tape = record(model, image)
     at_layer = relevance(tape, seed_targets(tape.output, [Target(3)]), rules=rules, stop=layer)
-    channels = at_layer.sum((0, 1, 3, 4)).topk(count).indices.tolist()
+    channels = at_layer.sum((0, 1, 3, 4)).abs().topk(count).indices.tolist()
     attribution = CondAttribution(module, no_param_grad=False)
 
     def condition(seeds: Tensor) -> Tensor:

@@ -27,6 +27,19 @@ class Workspace:
     pictures: Sequence[Sample | Picture]
 
 
+def current_workspace() -> Workspace:
+    """The workspace that the entry has set up before it ran the page.
+
+    Streamlit takes a folder named ``pages`` for its older kind of multi-page app until the entry has run once. So the
+    first visit to a fresh server, if it is to another page than the first, runs that page alone; it is sent to the
+    entry.
+    """
+    if "workspace" not in st.session_state:
+        st.switch_page("app.py")
+    workspace: Workspace = st.session_state["workspace"]
+    return workspace
+
+
 def uploaded_models() -> dict[str, Any]:
     """The models that this session has accepted, by their names."""
     models: dict[str, Any] = st.session_state.setdefault("uploaded_models", {})

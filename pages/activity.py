@@ -3,8 +3,10 @@
 import streamlit as st
 
 from components.counters import draw_counters
+from components.session import current_workspace
 from explainers.compute import shared_cache
 
+current_workspace()
 st.subheader("What has been computed")
 st.markdown(
     "Every result is computed once and then kept, for everybody who uses this server. "

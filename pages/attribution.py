@@ -8,13 +8,13 @@ from components.following import follow
 from components.headline import draw_empty, draw_headline
 from components.panels import draw_panels
 from components.prediction import draw_prediction
-from components.session import Workspace, open_picture
+from components.session import current_workspace, open_picture
 from components.strip import choose_picture
 from explainers import compute
 from explainers.errors import LightboxError
 from explainers.targets import choose_target
 
-workspace: Workspace = st.session_state["workspace"]
+workspace = current_workspace()
 model, pictures = workspace.model, workspace.pictures
 if not pictures:
     draw_empty()

@@ -4,10 +4,10 @@ import streamlit as st
 
 import sample_models
 from components.model_card import draw_model
-from components.session import Workspace
+from components.session import current_workspace
 from components.upload import draw_upload
 
-workspace: Workspace = st.session_state["workspace"]
+workspace = current_workspace()
 left, right = st.columns(2, gap="large")
 with left:
     draw_model(workspace.model.info, sample_models.models().get(workspace.model.info.name))

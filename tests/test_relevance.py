@@ -660,3 +660,19 @@ def test_relevance_of_a_box_stays_in_what_the_box_sees() -> None:
     assert found[:, :, 8:].count_nonzero() == found[:, :, :, :8].count_nonzero() == 0
     with pytest.raises(SelectionError, match="Output 4 was asked for"):
         seed_box(tape.output, box=4, value=0)
+
+
+def test_a_layer_that_attention_held_constant_leads_to_has_no_relevance() -> None:
+    class Asking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query = nn.Linear(4, 4)
+
+        def forward(self, images: Tensor) -> Tensor:
+            tokens = images.reshape(-1, 3, 4)
+            return functional.scaled_dot_product_attention(self.query(tokens), tokens, tokens).flatten(1)
+
+    tape = recorded(export(Asking(), "asking", Preprocessing(size=(1, 12), mean=(0.5,), std=(0.5,))))
+    held = composite("cp-lrp", tape.model.info.preprocessing)
+    assert relevance(tape, seeds(tape), rules=held, stop="query").count_nonzero() == 0
+    assert relevance(tape, seeds(tape), stop="query").count_nonzero() > 0

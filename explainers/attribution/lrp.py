@@ -70,7 +70,7 @@ class Lrp(Method):
         for _, image in sweep(1, len(targets), progress):
             found, scores = self.explain(model, inputs[image], [targets[i] for i in image.tolist()], rules)
             maps.append(self.draw(model, found.relevance[self.layer][0], inputs.shape[2:]))
-            expected.append(scores - torch.stack(list(found.ended.values())).sum(0)[0])
+            expected.append(scores - sum((amounts[0] for amounts in found.ended.values()), torch.zeros_like(scores)))
             details += [tell(found, scores, row, float(maps[-1][row].sum())) for row in range(len(scores))]
         return Scores(torch.cat(maps), None if self.layer else torch.cat(expected), tuple(details), reason)
 

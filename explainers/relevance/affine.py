@@ -90,10 +90,15 @@ def stabilised_sum(step: Step, part: Part, terms: list[Term], epsilon: float) ->
     keywords = {name: value for name, value in step.node.kwargs.items() if name != "bias"}
     made: list[Tensor] = []
     for term in terms:
-        values = modify_input(step, term)
+        values, bias = modify_input(step, term), modify_bias(step, term)
         values = torch.ones_like(step.argument(0, "input")) if values is None else values
-        made.append(target(values, modify_weight(step, term), modify_bias(step, term), *step.node.args[3:], **keywords))
-    return stabilize(sum(made[1:], made[0]), epsilon, part.sign)
+        if part.sign and not made:  # a stabiliser of known sign costs nothing in the bias
+            channel = -1 if target == aten.linear.default else 1
+            bias = values.new_zeros(step.tape.value(step.node).shape[channel]) if bias is None else bias
+            bias = bias + part.sign * epsilon
+        made.append(target(values, modify_weight(step, term), bias, *step.node.args[3:], **keywords))
+    total: Tensor = sum(made[1:], made[0])
+    return total if part.sign else stabilize(total, epsilon)
 
 
 def transpose(step: Step, term: Term, quotient: Float[Tensor, "seed *out"]) -> Float[Tensor, "seed *in"]:

@@ -89,14 +89,13 @@ assignments: WeakKeyDictionary[Model, dict[Composite, Assignment]] = WeakKeyDict
 def assign(model: Model, composite: Composite) -> Assignment:
     """Give every affine operator of a model its rule, or read what was given before."""
     known = assignments.setdefault(model, {})
-    if composite not in known:
+    if (found := known.get(composite)) is None:
         if len(known) >= ASSIGNMENTS:
             known.clear()
         weights = next((other.weights for other in known.copy().values()), {})
-        known[composite] = Assignment(
-            composite, assign_rules(model, composite), find_carriers(model, composite), weights
-        )
-    return known[composite]
+        found = Assignment(composite, assign_rules(model, composite), find_carriers(model, composite), weights)
+        known[composite] = found
+    return found
 
 
 def assign_rules(model: Model, composite: Composite) -> Mapping[fx.Node, Rule]:

@@ -136,7 +136,8 @@ def walk(
         if node in masks:
             outputs = {place: Relevance(part.total * masks[node]) for place, part in outputs.items()}
         if node in route.ends:
-            found[node] = outputs[0].total
+            value = tape.value(node)
+            found[node] = outputs[0].total if outputs else value.new_zeros(len(seeds), *value.shape)
         sources = frozenset(source for source in node.all_input_nodes if source in route.inside)
         if sources and outputs:
             for source, place, part in visit(Step(tape, node, route.assignment, outputs, sources, booked)):

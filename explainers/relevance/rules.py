@@ -52,12 +52,9 @@ class Rule:
     stabilizer: float = STABILIZER
 
 
-def stabilize(z: Float[Tensor, "*shape"], epsilon: float, sign: int = 0) -> Float[Tensor, "*shape"]:
-    """Push z away from zero: z + epsilon * sign(z), where the sign of zero is its own.
-
-    Where all of z has one ``sign``, z is a sum made for the rule, and changed in place.
-    """
-    return z.add_(sign * epsilon) if sign else torch.copysign(z.new_tensor(epsilon), z).add_(z)
+def stabilize(z: Float[Tensor, "*shape"], epsilon: float) -> Float[Tensor, "*shape"]:
+    """Push z away from zero: z + epsilon * sign(z), where the sign of zero is its own; a new tensor."""
+    return torch.copysign(z.new_tensor(epsilon), z).add_(z)
 
 
 def same(tensor: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

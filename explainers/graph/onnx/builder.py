@@ -64,6 +64,8 @@ class Builder:
         traced = self._trace(target, arguments, keywords)
         if not nodes and not any(is_batch(leaf) for leaf in leaves):
             return self._compute(target, arguments, keywords, traced)
+        if isinstance(traced, Tensor) and not traced.numel():
+            raise ModelError("leaves nothing of the image")
         if any(has_batch(node.meta["val"]) for node in nodes) and not has_batch(traced):
             raise ModelError(f"fixes the number of images, or mixes them. {DYNAMIC}")
         node = self._add(target, *fx.node.map_aggregate((arguments, keywords), self._argument), traced)

@@ -24,6 +24,8 @@ OPSETS = range(7, 26)
 CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.FLOAT)
 
+TYPES = {number: name for name, number in TensorProto.DataType.items()}
+
 #: Under which names training frameworks put class names into the file.
 NAME_KEYS = ("names", "class_names", "classes", "labels", "id2label")
 
@@ -143,7 +145,7 @@ def find_input(graph: GraphProto, nodes: Iterable[NodeProto]) -> ValueInfoProto:
     if len(kind.shape.dim) != 4 or kind.elem_type not in (*FLOATS, TensorProto.UINT8):
         raise ModelError(
             f"The ONNX file's input '{entries[0].name}' has {len(kind.shape.dim)} dimensions of type "
-            f"{TensorProto.DataType.Name(kind.elem_type)}; Lightbox needs images of four (batch, channels, height, "
+            f"{TYPES.get(kind.elem_type, 'unknown')}; Lightbox needs images of four (batch, channels, height, "
             "width) in floating-point numbers or bytes."
         )
     entry: ValueInfoProto = entries[0]
