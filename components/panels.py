@@ -190,7 +190,7 @@ def draw_legend(attribution: Attribution, method: MethodInfo, view: View) -> Non
         f'<div style="height:8px;border-radius:4px;background:linear-gradient(to right,{stops})"></div>'
         '<div style="display:flex;justify-content:space-between;font-variant-numeric:tabular-nums">'
         f"<span>{low:.2g} {ends[0]}</span>{middle}<span>{ends[1]} {high:.2g}</span></div>"
-        f'<div style="text-align:center">{method.unit} per pixel</div></div>'
+        f'<div style="text-align:center">{method.unit}</div></div>'
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 import sample_models
@@ -31,11 +32,11 @@ def current_workspace() -> Workspace:
     """The workspace that the entry has set up before it ran the page.
 
     Streamlit takes a folder named ``pages`` for its older kind of multi-page app until the entry has run once. So the
-    first visit to a fresh server, if it is to another page than the first, runs that page alone; it is sent to the
-    entry.
+    first visit to a fresh server, if it is to another page than the first, runs that page alone; it begins anew then.
     """
     if "workspace" not in st.session_state:
-        st.switch_page("app.py")
+        PagesManager.uses_pages_directory = False
+        st.rerun()
     workspace: Workspace = st.session_state["workspace"]
     return workspace
 

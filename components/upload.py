@@ -91,10 +91,14 @@ def _fill_form(proposal: Proposal, class_names: Sequence[str]) -> dict[str, Any]
         height = left.number_input("Height (pixels)", 8, 2048, guess.size[0], help="Of the model's input.")
         width = middle.number_input("Width (pixels)", 8, 2048, guess.size[1], help="Of the model's input.")
         resize = right.number_input(
-            "Shorter side before the crop (pixels)", 0, 4096, guess.resize, help="0 squeezes the whole picture in."
+            "Resize (pixels)",
+            0,
+            4096,
+            guess.resize,
+            help="Length of the picture's shorter side before the centre crop; 0 squeezes the whole picture in.",
         )
         mean = left.text_input("Mean", _join(guess.mean), help="Subtracted from values between 0 and 1: one a colour.")
-        std = middle.text_input("Standard deviation", _join(guess.std), help="Values are divided by it: one a colour.")
+        std = middle.text_input("Std", _join(guess.std), help="Values are divided by it: one a colour.")
         kinds = list(INTERPOLATIONS)
         kind = right.selectbox(
             "Interpolation", kinds, kinds.index(guess.interpolation), help="How pictures are scaled."
@@ -108,9 +112,7 @@ def _fill_form(proposal: Proposal, class_names: Sequence[str]) -> dict[str, Any]
         "name": _free_name(name or proposal.name),
         "architecture": proposal.architecture,
         "class_names": tuple(class_names) or proposal.class_names,
-        "preprocessing": Preprocessing(
-            size, int(resize), _split("mean", mean), _split("standard deviation", std), kind
-        ),
+        "preprocessing": Preprocessing(size, int(resize), _split("mean", mean), _split("std", std), kind),
     }
 
 
@@ -123,10 +125,8 @@ def _draw_test(model: Any, pictures: Sequence[Sample | Picture]) -> None:
     """Show what the model says about the picture at hand, and let the person accept it or go back to the form."""
     st.markdown("**A test before you accept it**")
     picture = open_picture(pictures[st.session_state.get("picture", 0) % len(pictures)])
-    left, right = st.columns([1, 2], gap="large")
-    left.image(
-        model.info.preprocessing.crop(picture.pixels), caption=f"{picture.name}, as the model sees it", width=260
-    )
+    left, right = st.columns(2, gap="medium")
+    left.image(model.info.preprocessing.crop(picture.pixels), f"{picture.name}, as the model sees it", "stretch")
     with right:
         draw_prediction(model.info, compute.predict(model, picture))
         st.caption(

@@ -20,6 +20,7 @@ from websockets.sync.client import connect
 from tests.conftest import running_app
 
 SESSIONS, PICTURES = 20, 10
+COMPLETE = ForwardMsg.ScriptFinishedStatus.FINISHED_SUCCESSFULLY
 
 
 def visit(address: str, page: str = "", **link: str) -> list[ForwardMsg]:
@@ -34,7 +35,8 @@ def visit(address: str, page: str = "", **link: str) -> list[ForwardMsg]:
         while True:
             message = ForwardMsg.FromString(session.recv(timeout=120))
             messages.append(message)
-            if message.WhichOneof("type") == "script_finished" and (page or heatmaps(messages)):
+            ended = message.WhichOneof("type") == "script_finished" and message.script_finished == COMPLETE
+            if ended and (page or heatmaps(messages)):
                 return messages
             if timer := message.auto_rerun.fragment_id:  # a browser comes back so to look at progress
                 again = BackMsg()
@@ -65,6 +67,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         Image.fromarray(pixels).resize((256, 256)).save(pictures / f"{number}.png")
     with running_app(folder, LIGHTBOX_DATA=str(pictures)) as address:
         yield address
+
+
+def test_the_first_visit_to_a_fresh_server_may_be_to_any_page(address: str):
+    texts = [message.delta.new_element.heading.body for message in visit(address, "model")]
+    assert "Bring your own" in texts
 
 
 def test_twenty_sessions_that_ask_for_the_same_ten_views_cause_ten_computations(address: str):

@@ -31,6 +31,7 @@ class GradCam(Method):
     summary = "Where the features that speak for the class are active; coarse, as seen from one layer."
     citation = "Selvaraju et al. 2017, arXiv:1610.02391"
     signed = False
+    unit = "gradient × activation"
 
     layer: str = parameter(
         "", "Layer", "The layer whose features are shown; later layers are coarser and know more.", kind="layer"

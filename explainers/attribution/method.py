@@ -58,7 +58,7 @@ class Method(ABC):
     summary: ClassVar[str]
     citation: ClassVar[str]
     signed: ClassVar[bool]
-    unit: ClassVar[str] = "logit"
+    unit: ClassVar[str] = "logit per pixel"
 
     @abstractmethod
     def attribute(

@@ -76,8 +76,6 @@ def load(
         source = f"{proposal.format} as {chosen}"
         model = export(module, name, preprocessing, class_names, source, [*proposal.notes, *notes])
     check_outputs(model)
-    if proposal.format == "onnx":
-        check_batch(model)
     return model
 
 
@@ -222,27 +220,22 @@ def check_choices(proposal: Proposal, preprocessing: Preprocessing, class_names:
         )
 
 
-def check_batch(model: Model) -> None:
-    """Raise ModelError unless an image's outputs are the same alone and beside another."""
-    info = model.info
-    images = torch.rand((2, info.preprocessing.channels, *info.preprocessing.size))
-    together, alone = model(images), torch.cat([model(images[:1]), model(images[1:])])
-    if not torch.allclose(together, alone, rtol=1e-2, atol=1e-2 * float(alone.abs().max())):
-        raise ModelError(
-            f"The model {info.name} gives an image other outputs alone than beside another, so it mixes the images of "
-            "a batch. Export it again in inference mode, with a dynamic batch dimension."
-        )
-
-
 def check_outputs(model: Model) -> None:
-    """Raise ModelError unless a black image and a random one get finite outputs."""
+    """Raise ModelError unless a black image and a random one get finite outputs, and the same alone as together."""
     info = model.info
     shape = (1, info.preprocessing.channels, *info.preprocessing.size)
     noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    with telling(f"The model {info.name} cannot be run", "Export or save it for float32 images of this size."):
-        outputs = [model(images) for images in (torch.zeros(shape), noise)]
-    if not all(output.isfinite().all() for output in outputs):
+    try:
+        together, alone = model(torch.cat([torch.zeros_like(noise), noise])), model(noise)
+    except RuntimeError as error:
+        raise ModelError(f"The model {info.name} cannot be run: {first_line(error)}.") from error
+    if not together.isfinite().all():
         raise ModelError(
             f"The model {info.name} gives outputs that are not finite numbers. Its weights may be damaged, or the "
             "training diverged: try an earlier checkpoint."
+        )
+    if not torch.allclose(together[1:], alone, rtol=1e-2, atol=1e-2 * float(alone.abs().max())):
+        raise ModelError(
+            f"The model {info.name} gives an image other outputs alone than beside another, so it mixes the images of "
+            "a batch. Export it again in inference mode, with a dynamic batch dimension."
         )
