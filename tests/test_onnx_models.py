@@ -533,6 +533,16 @@ def test_what_cannot_be_imported_is_refused_with_a_sentence(
         propose(make(), "mine.onnx")
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """On a busy machine torch's threads wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("name", "seconds"), [("resnet50", 3), ("vit_base_patch16_224", 8)])
 def test_a_file_is_imported_in_a_few_seconds(name: str, seconds: float) -> None:
     data = write_old(timm.create_model(name).eval(), torch.zeros(1, 3, 224, 224), 17)

@@ -225,10 +225,8 @@ def check_outputs(model: Model) -> None:
     info = model.info
     shape = (1, info.preprocessing.channels, *info.preprocessing.size)
     noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    try:
+    with telling(f"The model {info.name} cannot be run", "Export or save it for float32 images of this size."):
         together, alone = model(torch.cat([torch.zeros_like(noise), noise])), model(noise)
-    except RuntimeError as error:
-        raise ModelError(f"The model {info.name} cannot be run: {first_line(error)}.") from error
     if not together.isfinite().all():
         raise ModelError(
             f"The model {info.name} gives outputs that are not finite numbers. Its weights may be damaged, or the "

@@ -15,7 +15,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from torch import Tensor
 
 from explainers.errors import ModelError, UnsafeFileError
-from explainers.graph.checkpoint import MAX_BYTES, MAX_TENSORS, first_line
+from explainers.graph.checkpoint import MAX_BYTES, MAX_TENSORS, printable, telling
 
 #: What ONNX's own operators are filed under.
 DOMAINS = ("", "ai.onnx")
@@ -23,6 +23,9 @@ OPSETS = range(7, 26)
 
 CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.FLOAT)
+
+#: The most pixels along a side of an image.
+MAX_PIXELS = 1 << 14
 
 TYPES = {number: name for name, number in TensorProto.DataType.items()}
 
@@ -81,10 +84,8 @@ def parse(data: bytes) -> OnnxFile:
     """
     if len(data) > MAX_BYTES:
         raise ModelError(f"The file has {len(data):,} bytes; at most {MAX_BYTES:,} are read.")
-    try:
+    with telling("The file is no readable ONNX model", "Export it again."):
         model = onnx.load_model_from_string(data)
-    except Exception as error:  # protobuf's errors have no public class; they are told, not hidden
-        raise ModelError(f"The file is no readable ONNX model ({first_line(error)}). Export it again.") from error
     return look_through(model)
 
 
@@ -111,7 +112,7 @@ def look_through(model: ModelProto) -> OnnxFile:
         weights=weights,
         nodes=nodes,
         input=entry.name,
-        shape=tuple(dimension.dim_value for dimension in kind.shape.dim),
+        shape=tuple(max(dimension.dim_value, 0) for dimension in kind.shape.dim),
         pixels=kind.elem_type == TensorProto.UINT8,
         output=output.name,
         class_names=read_class_names(model),
@@ -142,11 +143,12 @@ def find_input(graph: GraphProto, nodes: Iterable[NodeProto]) -> ValueInfoProto:
             f"explains models of one image. {SIMPLIFY}"
         )
     kind = entries[0].type.tensor_type
-    if len(kind.shape.dim) != 4 or kind.elem_type not in (*FLOATS, TensorProto.UINT8):
+    largest = max((dimension.dim_value for dimension in kind.shape.dim), default=0)
+    if len(kind.shape.dim) != 4 or kind.elem_type not in (*FLOATS, TensorProto.UINT8) or largest > MAX_PIXELS:
         raise ModelError(
             f"The ONNX file's input '{entries[0].name}' has {len(kind.shape.dim)} dimensions of type "
-            f"{TYPES.get(kind.elem_type, 'unknown')}; Lightbox needs images of four (batch, channels, height, "
-            "width) in floating-point numbers or bytes."
+            f"{TYPES.get(kind.elem_type, 'unknown')}, of sizes up to {largest:,}; Lightbox needs images of four "
+            f"(batch, channels, height, width), up to {MAX_PIXELS:,}, in floating-point numbers or bytes."
         )
     entry: ValueInfoProto = entries[0]
     return entry
@@ -179,7 +181,7 @@ def check_nodes(nodes: Iterable[NodeProto]) -> None:
 
 def label(node: NodeProto) -> str:
     """A node's name, or its output's where it has none."""
-    return str(node.name or (node.output[0] if node.output else node.op_type))
+    return printable(str(node.name or (node.output[0] if node.output else node.op_type)))
 
 
 def read_weights(graph: GraphProto, nodes: Iterable[NodeProto]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
@@ -195,19 +197,16 @@ def read_weights(graph: GraphProto, nodes: Iterable[NodeProto]) -> tuple[dict[st
 
 def read_tensor(proto: TensorProto) -> Tensor:
     """Read one tensor, floating-point numbers in 32 bits; raises UnsafeFileError or ModelError."""
+    name = printable(str(proto.name))
     if proto.data_location == TensorProto.EXTERNAL or proto.external_data:
         raise UnsafeFileError(
-            f"The tensor '{proto.name}' lies in another file, which an upload cannot reach and Lightbox never opens. "
+            f"The tensor '{name}' lies in another file, which an upload cannot reach and Lightbox never opens. "
             "Save the model as one file: `onnx.save(onnx.load(path), 'model.onnx')`."
         )
     if proto.data_type == TensorProto.STRING:
-        raise ModelError(f"The tensor '{proto.name}' holds texts, which no image network needs. {SIMPLIFY}")
-    try:
+        raise ModelError(f"The tensor '{name}' holds texts, which no image network needs. {SIMPLIFY}")
+    with telling(f"The tensor '{name}' is damaged", "Export the model again."):
         array = onnx.numpy_helper.to_array(proto)
-    except Exception as error:  # a damaged tensor fails in many ways; it is told, not hidden
-        raise ModelError(
-            f"The tensor '{proto.name}' is damaged ({first_line(error)}). Export the model again."
-        ) from error
     if proto.data_type in FLOATS or array.dtype.kind not in "biu?":
         array = array.astype(np.float32)
     return torch.from_numpy(np.array(array))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from onnx import NodeProto
-from torch import Tensor, fx
+from torch import fx
 
 # The modules of operators register what they import when they are loaded.
 from explainers.errors import ModelError, UnsupportedOperatorError
@@ -51,8 +51,8 @@ def import_graph(file: OnnxFile, size: tuple[int, int] | None = None) -> Importe
     values[file.input] = builder.emit(aten.permute.default, image, [0, 2, 3, 1]) if file.channels_last else image
     for node in file.nodes:
         import_node(builder, node, file.opset, values)
-    output = values[file.output]
-    if isinstance(output, Tensor):
+    output = values.get(file.output)
+    if not isinstance(output, fx.Node):
         raise ModelError("The ONNX file's output does not depend on the image. Export the network itself.")
     builder.graph.output(output)
     return finish(file, builder, (height, width))
@@ -60,7 +60,9 @@ def import_graph(file: OnnxFile, size: tuple[int, int] | None = None) -> Importe
 
 def check_operators(file: OnnxFile) -> None:
     """Raise UnsupportedOperatorError that lists every operator that cannot be imported, with a node of each."""
-    missing = {str(node.op_type): label(node) for node in reversed(file.nodes) if find(node.op_type, file.opset) is None}
+    missing = {
+        str(node.op_type): label(node) for node in reversed(file.nodes) if find(node.op_type, file.opset) is None
+    }
     if missing:
         listed = ", ".join(f"{kind} (node '{name}')" for kind, name in sorted(missing.items()))
         raise UnsupportedOperatorError(
@@ -80,7 +82,7 @@ def import_node(builder: Builder, node: NodeProto, opset: int, values: dict[str,
         call = Call(builder, node.op_type, opset, read_attributes(node), inputs, outputs)
         made = function(call, *inputs)
     except ModelError as error:
-        raise type(error)(f"The ONNX node '{label(node)}' ({node.op_type}) {error}.") from error
+        raise type(error)(f"The ONNX node '{label(node)}' ({node.op_type}) {str(error).rstrip('.')}.") from error
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ModelError(
             f"The ONNX node '{label(node)}' is no valid {node.op_type} of opset {opset} ({first_line(error)}). "
