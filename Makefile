@@ -1,10 +1,11 @@
 # make run    set up what is missing and open the app
+# make bench  set up an environment of its own with the peers, and print the benchmarks
 # make test   set up what is missing, then format, lint, types, unit tests and browser tests
 PYTHON ?= python3
 PORT ?= 8501
 BIN := .venv/bin
 
-.PHONY: run setup test check
+.PHONY: run setup test check bench
 
 run: setup
 	$(BIN)/streamlit run app.py --server.port $(PORT)
@@ -33,3 +34,11 @@ check: .venv/test.done
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+bench: .venv-bench/done
+	.venv-bench/bin/python -m benchmarks.relevance
+
+.venv-bench/done: benchmarks/requirements.txt requirements.txt
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --requirement benchmarks/requirements.txt
+	touch $@

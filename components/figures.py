@@ -10,9 +10,8 @@ import plotly.graph_objects as go
 from jaxtyping import UInt8
 
 from components.heatmap import View, colour_scale, encode_png, limits
+from explainers.regions import Region
 from explainers.results import Attribution
-
-Region = tuple[tuple[float, float], ...]
 
 
 def encode_address(crop: UInt8[np.ndarray, "h w 3"]) -> str:

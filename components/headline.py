@@ -12,7 +12,9 @@ from explainers.targets import name_target
 def draw_headline(info: ModelInfo, prediction: Prediction, target: Target, picture: Picture) -> None:
     """Say what the model says, and what the heatmaps below explain."""
     best = prediction.top(1)[0]
-    st.markdown(f"#### The model says {_plain(info.class_names[best])}, {prediction.probabilities[best]:.0%}")
+    name, share = _plain(info.class_names[best]), f"{prediction.probabilities[best]:.0%}"
+    says = f"marks {share} of the picture as {name}" if info.gives_map else f"says {name}, {share}"
+    st.markdown(f"#### The model {says}")
     label = f" The picture's own label is {_plain(picture.label)}." if picture.label else ""
     st.caption(
         f"The heatmaps show what speaks for **{_plain(name_target(info, target))}**.{label}"

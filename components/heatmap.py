@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
-from PIL import Image, ImageDraw
+from PIL import Image
 from plotly.colors import get_colorscale, sample_colorscale, unlabel_rgb
 
 #: Colour maps that people with any colour vision can read: for signed scores symmetric around a light middle.
@@ -83,13 +83,6 @@ def encode_png(pixels: UInt8[np.ndarray, "h w 3"], scale: int = 1) -> bytes:
     file = io.BytesIO()
     enlarged.save(file, "PNG", compress_level=1)  # quick to write; the page does so for every view
     return file.getvalue()
-
-
-def region_mask(region: tuple[tuple[float, float], ...], shape: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """Which pixels lie in a polygon of (x, y) points in pixels."""
-    mask = Image.new("1", (shape[1], shape[0]))
-    ImageDraw.Draw(mask).polygon([(x, y) for x, y in region], fill=1, outline=1)
-    return np.asarray(mask, bool)
 
 
 def share_inside(values: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> tuple[float, float | None]:

@@ -13,13 +13,14 @@ import streamlit as st
 from jaxtyping import UInt8
 
 from components.controls import choose_view
-from components.figures import Region, draw_heatmap, draw_picture, encode_address
+from components.figures import draw_heatmap, draw_picture, encode_address
 from components.following import forget
-from components.heatmap import View, blend, colour_table, describe, encode_png, limits, region_mask, share_inside
+from components.heatmap import View, blend, colour_table, describe, encode_png, limits, share_inside
 from explainers.cache import Job
 from explainers.errors import CancelledError, LightboxError
 from explainers.images import Picture
 from explainers.parameters import MethodInfo
+from explainers.regions import Region, region_mask, shares_of
 from explainers.results import Attribution, ModelInfo, pack
 
 #: How long a page waits before it shows progress, in seconds.
@@ -103,12 +104,9 @@ def draw_job(
 
 def choose_region(seen: Seen, side: int) -> Region:
     """Draw what the model sees; returns the region drawn on it with box or lasso, which the link keeps."""
-    state = st.session_state
-    if "region" not in state:
-        state["region"] = parse_region(st.query_params.get("region", ""))
-        state["regions"] = 0
+    state, region = st.session_state, current_region()
     event = st.plotly_chart(
-        draw_picture(seen.address, seen.crop.shape, side, state["region"]),
+        draw_picture(seen.address, seen.crop.shape, side, region),
         key=f"picture-{state['regions']}",
         width="content",
         config=SELECTABLE,
@@ -117,17 +115,32 @@ def choose_region(seen: Seen, side: int) -> Region:
         alt=f"The picture {seen.name} as the model sees it.",
     )
     drawn = _drawn(event)
-    if drawn and drawn != state["region"]:
+    if drawn and drawn != region:
         state["region"] = drawn
         state["regions"] += 1  # a new chart forgets Plotly's own selection, which would dim the picture
-        st.rerun(scope="fragment")
-    if state["region"]:
-        st.query_params["region"] = format_region(state["region"])
+        st.rerun()
+    if region:
+        st.query_params["region"] = format_region(region)
         st.button("Clear region", icon=":material/close:", on_click=_clear_region)
     else:
         st.query_params.pop("region", None)
         st.caption("Draw a box on the picture, or a lasso (tool at its top right), to measure the share inside.")
-    return state["region"]  # type: ignore[no-any-return]
+    return region
+
+
+def current_region() -> Region:
+    """The region drawn on the picture, at first the link's, in pixels of what the model sees."""
+    state = st.session_state
+    if "region" not in state:
+        state["region"] = parse_region(st.query_params.get("region", ""))
+        state["regions"] = 0
+    region: Region = state["region"]
+    return region
+
+
+def explained_region(info: ModelInfo) -> Region:
+    """The region that a model's map of scores is explained in, as shares of width and height; () for other models."""
+    return shares_of(current_region(), info.preprocessing.size) if info.gives_map else ()
 
 
 def _clear_region() -> None:

@@ -24,6 +24,7 @@ from explainers.images import Picture
 from explainers.jobs import Progress
 from explainers.parameters import MethodInfo
 from explainers.proposal import Proposal
+from explainers.regions import Region
 from explainers.results import Attribution, ModelInfo, Passes, Prediction, Target, passes
 from explainers.targets import choose_target, explained_output
 
@@ -112,16 +113,14 @@ def submit_attribution(
     cache: Cache | None = None,
     urgency: int = 0,
 ) -> Job[Attribution]:
-    """Ask for the attribution of one output for a picture; raises SelectionError if the method cannot give it.
-
-    Waits for the prediction, which whoever chose the target has asked for already.
-    """
+    """Ask for the attribution of one output for a picture; raises SelectionError if the method cannot give it."""
     if method not in methods():
         raise SelectionError(f"There is no method '{method}'. Choose one of {', '.join(methods())}.")
     checked = methods()[method].check(parameters or {})
     if method in (reasons := unsuitable_methods(model.info)):
         raise SelectionError(reasons[method])
-    output = explained_output(predict(model, picture, cache=cache), target)
+    # A map is not kept whole in the cache, so its mean in a region takes a pass of its own.
+    output = None if model.info.gives_map else explained_output(predict(model, picture, cache=cache), target)
     return (cache or shared_cache()).submit(
         digest("attribution", *_content(model, picture), method, checked, vars(target)),
         lambda progress: _attribute(model, picture, method, target, checked, output, progress),
@@ -135,6 +134,7 @@ def prefetch(
     picture: Picture,
     wanted: str,
     versus: str,
+    region: Region,
     chosen: Mapping[str, Mapping[str, Any]],
     *,
     cache: Cache | None = None,
@@ -143,7 +143,7 @@ def prefetch(
 
     def attribute(prediction: Prediction) -> None:
         with suppress(SelectionError):  # the click itself will tell it, in its place on the page
-            target = choose_target(model.info, prediction, wanted, versus)
+            target = choose_target(model.info, prediction, wanted, versus, region)
             for method, parameters in chosen.items():
                 submit_attribution(model, picture, method, target, parameters, cache=cache, urgency=1)
 
@@ -187,10 +187,12 @@ def _inputs(model: Model, picture: Picture) -> Float[Tensor, "1 channel height w
 
 
 def _predict(model: Model, picture: Picture) -> Prediction:
-    outputs = model(_inputs(model, picture))[0].numpy()
-    scores = outputs.reshape(len(outputs), -1).mean(axis=1) if outputs.ndim > 1 else outputs
-    _require_finite(scores, f"The model {model.info.name} gave outputs")
-    return Prediction(scores.astype(np.float32), _probabilities(scores))
+    outputs = model(_inputs(model, picture))[0].float().numpy()
+    _require_finite(outputs, f"The model {model.info.name} gave outputs")
+    places = outputs.reshape(len(outputs), -1)
+    best = np.bincount(places.argmax(axis=0), minlength=len(places)) / places.shape[1]
+    logits = places.mean(axis=1)
+    return Prediction(logits, best.astype(np.float32) if outputs.ndim > 1 else _probabilities(logits))
 
 
 def _probabilities(logits: Float32[np.ndarray, " class"]) -> Float32[np.ndarray, " class"]:
@@ -206,20 +208,21 @@ def _attribute(
     name: str,
     target: Target,
     parameters: Mapping[str, Any],
-    output: float,
+    output: float | None,
     progress: Progress,
 ) -> Attribution:
     from explainers.attribution.method import method
+    from explainers.graph.model import score
 
     start = time.perf_counter()
-    chosen = method(name, parameters)
-    scores = chosen.attribute(model, _inputs(model, picture), [target], progress)
+    chosen, inputs = method(name, parameters), _inputs(model, picture)
+    scores = chosen.attribute(model, inputs, [target], progress)
     values = scores.values.detach().sum(dim=1)[0].float().numpy()
     _require_finite(values, f"The method {chosen.title} gave scores")
     counts = passes.get(Passes())
     return Attribution(
         values=values,
-        output=output,
+        output=float(score(model(inputs), [target])[0]) if output is None else output,
         expected=None if scores.expected is None else float(scores.expected[0]),
         signed=chosen.signed,
         provenance={

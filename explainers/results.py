@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from explainers.preprocessing import Preprocessing
+from explainers.regions import Region
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class ModelInfo:
     private: bool = False
     operators: tuple[str, ...] = ()
 
+    @property
+    def gives_map(self) -> bool:
+        """Whether the output is a map of logits (class, height, width) instead of one logit a class."""
+        return len(self.output_shape) == 3
+
     def layer(self, name: str) -> Layer:
         """Find a layer by its name; raises SelectionError with the nearest names."""
         import difflib
@@ -81,10 +87,15 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Target:
-    """The output explained: the logit of class ``index``, or with ``versus`` its lead over another class."""
+    """The output explained: the logit of class ``index``, or with ``versus`` its lead over another class.
+
+    For a model that gives a map of logits it is their mean in ``region``, a polygon of corners (x, y) as shares of
+    width and height; () for the whole map.
+    """
 
     index: int
     versus: int | None = None
+    region: Region = ()
 
 
 @dataclass
@@ -120,14 +131,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Prediction(Result):
-    """A model's outputs for one image: ``logits`` and, for a classifier, ``probabilities`` (softmax)."""
+    """A model's outputs for one image: ``logits`` and ``probabilities`` (softmax; sigmoid of a single one).
+
+    Of a map of logits, ``logits`` are the means and ``probabilities`` the shares of the area where each class is best.
+    """
 
     logits: Float32[np.ndarray, " class"]
     probabilities: Float32[np.ndarray, " class"]
 
     def top(self, count: int = 5) -> list[int]:
-        """The class indices with the largest outputs, best first."""
-        return [int(index) for index in np.argsort(-self.logits, kind="stable")[:count]]
+        """The class indices with the largest probabilities, best first; logits decide where those are equal."""
+        return [int(index) for index in np.lexsort((-self.logits, -self.probabilities))[:count]]
 
 
 @dataclass(frozen=True)

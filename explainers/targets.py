@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 
 from explainers.errors import SelectionError
+from explainers.regions import Region
 from explainers.results import ModelInfo, Prediction, Target
 
 PREDICTED = "predicted"
@@ -23,7 +24,9 @@ def find_class(info: ModelInfo, wanted: str) -> int:
     raise SelectionError(f"The model {info.name} has no class '{wanted}'; {hint}")
 
 
-def choose_target(info: ModelInfo, prediction: Prediction, wanted: str = PREDICTED, versus: str = "") -> Target:
+def choose_target(
+    info: ModelInfo, prediction: Prediction, wanted: str = PREDICTED, versus: str = "", region: Region = ()
+) -> Target:
     """Turn "predicted", a class name or a class index, and what to contrast it with, into a Target.
 
     ``versus`` "" asks for no contrast; "predicted" in it means the best class that is not the target.
@@ -31,19 +34,20 @@ def choose_target(info: ModelInfo, prediction: Prediction, wanted: str = PREDICT
     best = prediction.top(2)
     index = best[0] if wanted == PREDICTED else find_class(info, wanted)
     if not versus:
-        return Target(index)
+        return Target(index, region=region)
     other = (
         next((rival for rival in best if rival != index), index) if versus == PREDICTED else find_class(info, versus)
     )
     if other == index:
         raise SelectionError(f"The class {info.class_names[index]} cannot be contrasted with itself. Choose another.")
-    return Target(index, other)
+    return Target(index, other, region)
 
 
 def name_target(info: ModelInfo, target: Target) -> str:
     """Say a target in words."""
     name = info.class_names[target.index]
-    return name if target.versus is None else f"{name} rather than {info.class_names[target.versus]}"
+    contrast = "" if target.versus is None else f" rather than {info.class_names[target.versus]}"
+    return name + contrast + " in the region" * bool(target.region)
 
 
 def explained_output(prediction: Prediction, target: Target) -> float:

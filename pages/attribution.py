@@ -6,7 +6,7 @@ from components import controls
 from components.adjusting import adjust
 from components.following import follow
 from components.headline import draw_empty, draw_headline
-from components.panels import draw_panels
+from components.panels import draw_panels, explained_region
 from components.prediction import draw_prediction
 from components.session import current_workspace, open_picture
 from components.strip import choose_picture
@@ -33,10 +33,11 @@ try:
             name: controls.choose_parameters(methods[name], model.info)
             for name in controls.choose_methods(methods, unsuitable)
         }
-    target = choose_target(model.info, prediction, wanted, versus)
+    region = explained_region(model.info)
+    target = choose_target(model.info, prediction, wanted, versus, region)
     draw_headline(model.info, prediction, target, picture)
     if draw_panels(model.info, picture, methods, follow(model, picture, target, chosen)):
         following = open_picture(pictures[(index + 1) % len(pictures)])
-        compute.prefetch(model, following, wanted, versus, chosen)
+        compute.prefetch(model, following, wanted, versus, region, chosen)
 except LightboxError as error:
     st.error(str(error), icon=":material/error:")

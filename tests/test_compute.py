@@ -62,7 +62,7 @@ def test_the_same_picture_under_another_name_is_the_same_result():
 
 def test_what_is_computed_ahead_is_a_hit_when_it_is_asked_for():
     cache, model = Cache(workers=1), small_model()
-    prefetch(model, noise(1), "predicted", "", {"gradient": {}}, cache=cache)
+    prefetch(model, noise(1), "predicted", "", (), {"gradient": {}}, cache=cache)
     predict(model, noise(2), cache=cache)  # urgent: goes first, and by its end nothing else is known to be done
     target = Target(predict(model, noise(1), cache=cache).top(1)[0])
     explain(model, noise(1), "gradient", target, cache=cache)
@@ -113,7 +113,7 @@ def test_the_provenance_names_all_that_the_result_depends_on():
     assert told["model_digest"] == model.info.digest
     assert told["picture_digest"] == noise().digest
     assert told["parameters"]["window"] == 8
-    assert told["target"] == {"index": 0, "versus": 2}
+    assert told["target"] == {"index": 0, "versus": 2, "region": ()}
     assert told["passes"]["images"] > 1
     assert set(told["versions"]) == {"lightbox", "torch", "numpy"}
 
@@ -123,3 +123,22 @@ def test_digests_are_the_same_in_every_process():
     told = {subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) for _ in range(2)}
     assert len(told) == 1
     assert len(told.pop().split()[0]) == 64
+
+
+def segmenting_model() -> Model:
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 3, 1))
+    return export(network, "segmenting", Preprocessing((16, 16), 16, (0.5,) * 3, (0.5,) * 3))
+
+
+def test_a_map_of_scores_is_predicted_by_the_area_of_each_class():
+    prediction = predict(segmenting_model(), noise(), cache=Cache())
+    assert prediction.probabilities.sum() == pytest.approx(1)
+    assert prediction.top(1)[0] == prediction.probabilities.argmax()
+
+
+def test_a_region_of_a_map_is_explained_by_what_can_reach_it():
+    left = ((0.0, 0.0), (0.4, 0.0), (0.4, 1.0), (0.0, 1.0))
+    result = explain(segmenting_model(), noise(), "gradient", Target(0, region=left), cache=Cache())
+    assert np.abs(result.values[:, :7]).min() > 0
+    assert np.abs(result.values[:, 9:]).max() == 0

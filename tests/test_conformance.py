@@ -72,10 +72,18 @@ class ChannelsLast(nn.Module):
         return self.head(places.mean((1, 2)))
 
 
+class Segmenting(nn.Sequential):
+    """A map of logits, coarser than the image."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(8, 5, 3, padding=1))
+
+
 KINDS: dict[str, Callable[[], nn.Module]] = {
     "convolutional": Convolutional,
     "tokens": Tokens,
     "channels last": ChannelsLast,
+    "segmenting": Segmenting,
 }
 every_method = pytest.mark.parametrize("name", methods())
 every_pair = pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS for name in methods()])
@@ -229,8 +237,8 @@ def test_an_unknown_class_is_refused(kind: str, name: str) -> None:
 
 @every_method
 def test_a_model_without_class_scores_is_refused_in_a_sentence(name: str) -> None:
-    dense = replace(model("convolutional").info, output_shape=(5, SIDE, SIDE))
-    assert (methods()[name].unsuitable(dense) or "").endswith(".")
+    detector = replace(model("convolutional").info, output_shape=(100, 6))
+    assert (methods()[name].unsuitable(detector) or "").endswith(".")
 
 
 @every_method

@@ -17,10 +17,10 @@ from components.heatmap import (
     describe,
     encode_png,
     limits,
-    region_mask,
     share_inside,
 )
 from components.panels import format_region, parse_region
+from explainers.regions import pixels_of, region_mask, shares_of
 from explainers.results import Attribution, pack
 
 GREY = np.full((8, 8, 3), 128, np.uint8)
@@ -106,6 +106,11 @@ def test_words_say_where_the_scores_lie():
 def test_a_region_survives_the_way_through_a_link():
     region = ((1.0, 2.0), (3.0, 4.0), (5.0, 0.0))
     assert parse_region(format_region(region)) == region
+
+
+def test_a_region_is_the_same_on_a_map_of_another_size():
+    corners = ((0.0, 0.0), (223.0, 0.0), (223.0, 111.5))
+    assert pixels_of(shares_of(corners, (224, 224)), (29, 29)) == ((0, 0), (28, 0), (28, 14))
 
 
 @pytest.mark.parametrize("text", ["", "1,2", "1,2,3,4,5", "1,2,3,4,5,x", "1,2,3,4"])

@@ -17,6 +17,7 @@ TORCH_FREE = {
     "parameters",
     "preprocessing",
     "proposal",
+    "regions",
     "results",
     "targets",
 }

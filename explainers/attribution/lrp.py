@@ -84,7 +84,7 @@ class Lrp(Method):
         """Propagate one batch; returns the pass and the explained scores."""
         tape = record(model, inputs)
         seeds = seed_targets(tape.output, targets)
-        return propagate(tape, seeds, rules=rules, stops=[self.layer], account=True), seeds[0].sum(1)
+        return propagate(tape, seeds, rules=rules, stops=[self.layer], account=True), seeds[0].flatten(1).sum(1)
 
     def draw(
         self, model: Model, relevance: Float[Tensor, "batch *shape"], size: Sequence[int]

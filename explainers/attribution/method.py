@@ -73,8 +73,8 @@ class Method(ABC):
     @classmethod
     def unsuitable(cls, info: ModelInfo) -> str | None:
         """Say in a sentence why the method cannot explain this model; None if it can."""
-        if len(info.output_shape) != 1:
-            return f"{cls.title} explains one score for each class; this model returns a map of scores."
+        if len(info.output_shape) not in (1, 3):
+            return f"{cls.title} explains one score for each class, or a map of them; this model returns another shape."
         return None
 
     @classmethod

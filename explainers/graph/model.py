@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, fx
 
 from explainers.errors import SelectionError
+from explainers.regions import pixels_of, region_mask
 from explainers.results import Layer, ModelInfo, Target, passes
 
 Operators = Mapping[Any, Callable[..., Any]]
@@ -112,9 +114,12 @@ def constant(program: fx.GraphModule, node: fx.Node) -> Tensor:
     return found
 
 
-def score(outputs: Float[Tensor, "repeat_batch class"], targets: Sequence[Target]) -> Float[Tensor, " repeat_batch"]:
-    """Pick the explained output of each image: a class's logit, or its lead over another class.
+def score(
+    outputs: Float[Tensor, "repeat_batch class *places"], targets: Sequence[Target]
+) -> Float[Tensor, " repeat_batch"]:
+    """Pick the explained output of each image: a class's logit, or its lead over another.
 
+    Of a map of logits it is their mean in the target's region.
     ``outputs`` may hold the batch several times over, repeats outermost; raises SelectionError for an unknown class.
     """
     classes = outputs.shape[1]
@@ -122,6 +127,9 @@ def score(outputs: Float[Tensor, "repeat_batch class"], targets: Sequence[Target
         for index in (target.index, target.versus or 0):
             if not 0 <= index < classes:
                 raise SelectionError(f"Class {index} was asked for, but the model has classes 0 to {classes - 1}.")
+    if outputs.dim() == 4:
+        weights = place_weights(outputs.shape[2:], targets).repeat(len(outputs) // len(targets), 1, 1, 1)
+        outputs = (outputs * weights).sum((2, 3))
     repeats = len(outputs) // len(targets)
     rows = torch.arange(len(outputs), device=outputs.device)
     chosen = outputs[rows, torch.tensor([target.index for target in targets] * repeats)]
@@ -131,6 +139,15 @@ def score(outputs: Float[Tensor, "repeat_batch class"], targets: Sequence[Target
     others = torch.tensor([0 if versus is None else versus for versus in contrast] * repeats)
     asked = torch.tensor([versus is not None for versus in contrast] * repeats)
     return chosen - torch.where(asked, outputs[rows, others], 0.0)
+
+
+def place_weights(shape: Sequence[int], targets: Sequence[Target]) -> Float[Tensor, "batch 1 height width"]:
+    """Weigh the places of a map of logits so that the weighted sum is the mean in each target's region."""
+    size = (shape[0], shape[1])
+    everywhere = ((0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0))
+    masks = [region_mask(pixels_of(target.region or everywhere, size), size) for target in targets]
+    weights = torch.from_numpy(np.stack(masks)).float()[:, None]
+    return weights / weights.sum((2, 3), keepdim=True)
 
 
 def gradient(

@@ -9,16 +9,23 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from explainers.errors import SelectionError
-from explainers.graph.model import score
+from explainers.graph.model import place_weights, score
 from explainers.results import Target
 
 
-def seed_targets(outputs: Float[Tensor, "batch class"], targets: Sequence[Target]) -> Float[Tensor, "1 batch class"]:
+def seed_targets(
+    outputs: Float[Tensor, "batch class *places"], targets: Sequence[Target]
+) -> Float[Tensor, "1 batch class *places"]:
     """Start at each image's class with its logit, and for a contrast at the other class with the logit negated.
+
+    Of a map of logits each place in the target's region starts with its part of their mean (L-CRP, Dreyer et al. 2023,
+    arXiv:2211.11426, sums instead, which differs by a factor).
 
     Raises SelectionError for a class that the model does not have.
     """
     score(outputs, targets)
+    if outputs.dim() == 4:
+        outputs = outputs * place_weights(outputs.shape[2:], targets)
     seeds = torch.zeros_like(outputs)
     for row, target in enumerate(targets):
         if target.versus is not None:

@@ -109,8 +109,7 @@ class Builder:
         if id(tensor) not in self._readers:
             if tensor.dtype != torch.bool and tensor.numel() < 64 and (tensor.ne(0) & (tensor % BATCH == 0)).any():
                 raise ModelError(f"computes with the number of images. {DYNAMIC}")
-            name = re.sub(r"\W", "_", self._names.get(id(tensor), "constant"))
-            name = f"onnx_{name}" if f"onnx_{name}" not in self.constants else f"onnx_{name}_{len(self.constants)}"
+            name = f"onnx_{len(self.constants)}_" + re.sub(r"\W", "_", self._names.get(id(tensor), "constant"))
             self.constants[name] = tensor.contiguous()
             with self.graph.inserting_after(self.input):
                 node = self.graph.get_attr(name)
