@@ -82,6 +82,8 @@ def _choose(method: str, parameter: Parameter, info: ModelInfo) -> Any:
         return st.toggle(title, bool(parameter.default), **common)
     if parameter.kind == "choice":
         return st.selectbox(title, parameter.choices, parameter.choices.index(str(parameter.default)), **common)
+    if parameter.kind == "text":
+        return st.text_input(title, str(parameter.default), max_chars=500, **common)
     if parameter.kind == "layer":
         layers = {layer.name: layer for layer in info.layers if layer.spatial}
         return st.selectbox(

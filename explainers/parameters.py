@@ -14,8 +14,8 @@ from explainers.errors import SelectionError
 class Parameter:
     """One parameter of a method, in words and bounds.
 
-    ``kind`` is "integer", "number", "choice", "flag" or "layer" (the name of a spatial layer, "" to let the method
-    choose).
+    ``kind`` is "integer", "number", "choice", "flag", "text" or "layer" (the name of a spatial layer, "" to let the
+    method choose).
     """
 
     name: str
@@ -34,7 +34,7 @@ class Parameter:
         try:
             if self.kind == "flag":
                 return value if isinstance(value, bool) else {"true": True, "false": False}[str(value).lower()]
-            if self.kind in ("choice", "layer"):
+            if self.kind in ("choice", "layer", "text"):
                 if self.kind == "choice" and value not in self.choices:
                     raise ValueError
                 return str(value)

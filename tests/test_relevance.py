@@ -676,3 +676,22 @@ def test_a_layer_that_attention_held_constant_leads_to_has_no_relevance() -> Non
     held = composite("cp-lrp", tape.model.info.preprocessing)
     assert relevance(tape, seeds(tape), rules=held, stop="query").count_nonzero() == 0
     assert relevance(tape, seeds(tape), stop="query").count_nonzero() > 0
+
+
+def map_of(overrides: str) -> Tensor:
+    model = small()
+    images = recorded(model).value(model.input_node)
+    return Lrp(overrides=overrides).attribute(model, images, [Target(1)] * 2, Progress()).values
+
+
+def test_a_rule_by_layer_name_changes_the_map_and_the_first_pattern_wins() -> None:
+    assert not torch.equal(map_of("stem=epsilon"), map_of(""))
+    assert torch.equal(map_of("stem=epsilon, st*=w-square"), map_of("stem=epsilon"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"), [("stem=magic", "no rule 'magic'"), ("nowhere*=flat", "No layer is named like")]
+)
+def test_an_unknown_rule_or_layer_in_the_overrides_is_refused(overrides: str, told: str) -> None:
+    with pytest.raises(SelectionError, match=told):
+        map_of(overrides)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 import torch
 from jaxtyping import Float
@@ -11,11 +12,15 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from explainers.attribution.method import Method, Scores, sweep
+from explainers.errors import SelectionError
 from explainers.graph.model import Model, spatial_map
 from explainers.jobs import Progress
 from explainers.parameters import parameter
-from explainers.relevance.composites import COMPOSITES, Composite, choose_composite, composite
+from explainers.relevance import rules
+from explainers.relevance.composites import COMPOSITES, Composite, choose_composite
+from explainers.relevance.composites import composite as make_composite
 from explainers.relevance.propagation import Pass, propagate
+from explainers.relevance.rules import Rule
 from explainers.relevance.seeds import seed_targets
 from explainers.relevance.tape import record
 from explainers.results import Target
@@ -30,7 +35,7 @@ class Lrp(Method):
     """
 
     name = "lrp"
-    title = "Layer-wise relevance propagation"
+    title = "Relevance (LRP)"
     summary = "How the class's score, taken apart layer by layer, comes from the pixels."
     citation = "Bach et al. 2015, doi:10.1371/journal.pone.0130140"
     signed = True
@@ -52,6 +57,13 @@ class Lrp(Method):
     gamma: float = parameter(
         0.25, "Gamma", "How much gamma rules favour what speaks for the class.", low=0.0, high=10.0, step=0.05
     )
+    overrides: str = parameter(
+        "",
+        "Other rules for some layers",
+        "Pairs of a pattern on layer names and a rule, such as: conv_stem=flat, blocks.6.*=epsilon. "
+        "The first that matches wins.",
+        kind="text",
+    )
     layer: str = parameter(
         "", "Layer", "The layer whose relevance is shown, enlarged to the image; empty for the pixels.", kind="layer"
     )
@@ -65,10 +77,11 @@ class Lrp(Method):
     ) -> Scores:
         """Record one forward pass and propagate the targets' logits once."""
         name, reason = choose_composite(model) if self.composite == "automatic" else (self.composite, "")
-        rules = composite(name, model.info.preprocessing, self.epsilon, self.gamma)
+        chosen = make_composite(name, model.info.preprocessing, self.epsilon, self.gamma)
+        chosen = replace(chosen, overrides=read_overrides(model, self.overrides, self.epsilon, self.gamma))
         maps, expected, details = [], [], []
         for _, image in sweep(1, len(targets), progress):
-            found, scores = self.explain(model, inputs[image], [targets[i] for i in image.tolist()], rules)
+            found, scores = self.explain(model, inputs[image], [targets[i] for i in image.tolist()], chosen)
             maps.append(self.draw(model, found.relevance[self.layer][0], inputs.shape[2:]))
             expected.append(scores - sum((amounts[0] for amounts in found.ended.values()), torch.zeros_like(scores)))
             details += [tell(found, scores, row, float(maps[-1][row].sum())) for row in range(len(scores))]
@@ -79,12 +92,12 @@ class Lrp(Method):
         model: Model,
         inputs: Float[Tensor, "batch channel height width"],
         targets: Sequence[Target],
-        rules: Composite,
+        composite: Composite,
     ) -> tuple[Pass, Float[Tensor, " batch"]]:
         """Propagate one batch; returns the pass and the explained scores."""
         tape = record(model, inputs)
         seeds = seed_targets(tape.output, targets)
-        return propagate(tape, seeds, rules=rules, stops=[self.layer], account=True), seeds[0].flatten(1).sum(1)
+        return propagate(tape, seeds, rules=composite, stops=[self.layer], account=True), seeds[0].flatten(1).sum(1)
 
     def draw(
         self, model: Model, relevance: Float[Tensor, "batch *shape"], size: Sequence[int]
@@ -95,6 +108,25 @@ class Lrp(Method):
         maps = spatial_map(relevance, model.info.layer(self.layer)).sum(1, keepdim=True)
         cells = maps.shape[2] * maps.shape[3] / (size[0] * size[1])
         return interpolate(maps, tuple(size), mode="bilinear", align_corners=False) * cells
+
+
+def read_overrides(model: Model, text: str, epsilon: float, gamma: float) -> tuple[tuple[str, Rule], ...]:
+    """Read pairs "pattern=rule" with commas between them; raises SelectionError for an unknown rule or layer."""
+    known = {
+        "epsilon": rules.epsilon(epsilon),
+        "gamma": rules.gamma(gamma),
+        "z-plus": rules.zplus(),
+        "alpha2-beta1": rules.alpha_beta(2.0, 1.0),
+        "w-square": rules.wsquare(),
+        "flat": rules.flat(),
+    }
+    pairs = [[part.strip() for part in pair.partition("=")[::2]] for pair in text.split(",") if pair.strip()]
+    for pattern, rule in pairs:
+        if rule not in known:
+            raise SelectionError(f"There is no rule '{rule}' for '{pattern}'. Choose one of {', '.join(known)}.")
+        if not any(fnmatchcase(layer.name, pattern) for layer in model.info.layers):
+            raise SelectionError(f"No layer is named like '{pattern}'. The page Model lists the layers' names.")
+    return tuple((pattern, known[rule]) for pattern, rule in pairs)
 
 
 def tell(found: Pass, scores: Float[Tensor, " batch"], row: int, drawn: float) -> Mapping[str, float]:

@@ -191,11 +191,15 @@ def concat(call: Call, *values: Value) -> Any:
     axis += len(shape_of(values[0])) * (axis < 0)
     lead = next((length for value in values if is_batch(length := shape_of(value)[0])), 1)
     if axis and lead != 1:
-        values = tuple(
-            call.emit(aten.expand.default, value, [lead, *shape_of(value)[1:]]) if shape_of(value)[0] == 1 else value
-            for value in values
-        )
+        values = tuple(repeat(call, value, lead) for value in values)
     return values[0] if len(values) == 1 else call.emit(aten.cat.default, list(values), axis)
+
+
+def repeat(call: Call, value: Value, lead: int) -> Any:
+    """Repeat what is the same for all images of a batch, or is written out for a fixed number of them."""
+    if isinstance(value, Tensor) and len(value) == call.builder.fixed and bool((value == value[:1]).all()):
+        value = value[:1]
+    return call.emit(aten.expand.default, value, [lead, *shape_of(value)[1:]]) if shape_of(value)[0] == 1 else value
 
 
 @operator("Split")
@@ -244,12 +248,19 @@ def gather(call: Call, value: Value, indices: Value) -> Any:
     axis += len(shape_of(value)) * (axis < 0)
     length = shape_of(value)[axis]
     if isinstance(indices, Tensor):
+        if is_batch(length) and picks_all(indices, length // BATCH * call.builder.fixed):
+            return emit_reshape(call, value, [*shape_of(value)[:axis], *indices.shape, *shape_of(value)[axis + 1 :]])
         indices = torch.where(indices < 0, indices + length, indices)
         if not indices.dim():
             return call.emit(aten.select.int, value, axis, int(indices))
     picked = call.emit(aten.index_select.default, value, axis, call.emit(aten.reshape.default, indices, [-1]))
     sizes = [*shape_of(value)[:axis], *shape_of(indices), *shape_of(value)[axis + 1 :]]
     return picked if len(shape_of(indices)) == 1 else emit_reshape(call, picked, sizes)
+
+
+def picks_all(indices: Tensor, count: int) -> bool:
+    """Whether indices pick each of so many entries in order, as torch's newer exporter writes some changes of shape."""
+    return indices.numel() == count and torch.equal(indices.reshape(-1), torch.arange(count, dtype=indices.dtype))
 
 
 @operator("GatherElements")
