@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,21 +15,32 @@ from components.heatmap import View, colour_scale, encode_png, limits
 from explainers.regions import Region
 from explainers.results import Attribution
 
-
-def encode_address(crop: UInt8[np.ndarray, "h w 3"]) -> str:
-    """Write a picture as an address that holds it."""
-    return "data:image/png;base64," + base64.b64encode(encode_png(crop)).decode()
+#: What every chart's tools have in common.
+TOOLS = {"displaylogo": False, "scrollZoom": False, "doubleClick": "reset"}
 
 
-def draw_picture(address: str, shape: tuple[int, ...], side: int, region: Region = ()) -> go.Figure:
-    """The picture of (height, width) pixels as the model sees it, on which a box or lasso can be drawn."""
-    rows, columns = np.mgrid[0 : shape[0] : 8, 0 : shape[1] : 8]
+@dataclass(frozen=True)
+class Seen:
+    """What the model sees of a picture: its name and the pixels of its crop."""
+
+    name: str
+    crop: UInt8[np.ndarray, "h w 3"]
+
+    @cached_property
+    def address(self) -> str:
+        """The crop as an address that holds it."""
+        return "data:image/png;base64," + base64.b64encode(encode_png(self.crop)).decode()
+
+
+def draw_picture(seen: Seen, side: int, region: Region = ()) -> go.Figure:
+    """The picture as the model sees it, on which a box or lasso can be drawn."""
+    rows, columns = np.mgrid[0 : seen.crop.shape[0] : 8, 0 : seen.crop.shape[1] : 8]
     # Plotly selects points only: a grid of invisible ones makes box and lasso possible anywhere.
     grid = _scatter(columns.ravel(), rows.ravel(), mode="markers", marker={"opacity": 0})
-    return go.Figure([grid, *_outline(region)], _layout(address, shape, side))
+    return go.Figure([grid, *_outline(region)], _layout(seen, side))
 
 
-def draw_heatmap(address: str, attribution: Attribution, view: View, region: Region = ()) -> go.Figure:
+def draw_heatmap(seen: Seen, attribution: Attribution, view: View, region: Region = ()) -> go.Figure:
     """The picture under its heatmap; the score under the cursor is shown."""
     low, high = limits(attribution.values, attribution.signed, view)
     heatmap = {
@@ -39,7 +52,7 @@ def draw_heatmap(address: str, attribution: Attribution, view: View, region: Reg
         "showscale": False,
         "hovertemplate": "score %{z:.3g}<br>x %{x} px, y %{y} px<extra></extra>",
     }
-    return go.Figure([heatmap, *_outline(region)], _layout(address, attribution.values.shape, view.side))
+    return go.Figure([heatmap, *_outline(region)], _layout(seen, view.side))
 
 
 def _scatter(x: Any, y: Any, **more: Any) -> dict[str, Any]:
@@ -57,13 +70,13 @@ def _outline(region: Region) -> list[dict[str, Any]]:
     ]
 
 
-def _layout(address: str, shape: tuple[int, ...], side: int) -> dict[str, Any]:
+def _layout(seen: Seen, side: int) -> dict[str, Any]:
     """Lay the picture behind the plot, a pixel to a unit, the first row at the top."""
-    height, width = shape[:2]
+    height, width = seen.crop.shape[:2]
     axis: dict[str, Any] = {"visible": False, "constrain": "domain"}
     place = {"x": -0.5, "y": -0.5, "sizex": width, "sizey": height, "xref": "x", "yref": "y", "layer": "below"}
     return {
-        "images": [{"source": address, **place}],
+        "images": [{"source": seen.address, **place}],
         "xaxis": {**axis, "range": [-0.5, width - 0.5]},
         "yaxis": {**axis, "range": [height - 0.5, -0.5], "scaleanchor": "x"},
         "margin": {"l": 0, "r": 0, "t": 0, "b": 0},

@@ -4,44 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
-import numpy as np
 import streamlit as st
-from jaxtyping import UInt8
 
 from components.controls import choose_view
-from components.figures import draw_heatmap, draw_picture, encode_address
+from components.drawn_region import choose_region
+from components.figures import TOOLS, Seen, draw_heatmap
 from components.following import forget
 from components.heatmap import View, blend, colour_table, describe, encode_png, limits, share_inside
 from explainers.cache import Job
 from explainers.errors import CancelledError, LightboxError
 from explainers.images import Picture
 from explainers.parameters import MethodInfo
-from explainers.regions import Region, region_mask, shares_of
+from explainers.regions import Region, region_mask
 from explainers.results import Attribution, ModelInfo, pack
 
 #: How long a page waits before it shows progress, in seconds.
 PATIENCE = 0.4
 
-CONFIG = {"displaylogo": False, "scrollZoom": False, "doubleClick": "reset"}
-SELECTABLE = {**CONFIG, "modeBarButtons": [["select2d", "lasso2d", "zoom2d", "pan2d", "resetScale2d"]]}
-FIXED = {**CONFIG, "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d"]]}
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the model sees of a picture, for all panels: its name and the pixels of its crop."""
-
-    name: str
-    crop: UInt8[np.ndarray, "h w 3"]
-
-    @cached_property
-    def address(self) -> str:
-        """The crop as an address that holds it."""
-        return encode_address(self.crop)
+CONFIG = {**TOOLS, "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d"]]}
 
 
 def draw_panels(
@@ -102,75 +83,6 @@ def draw_job(
         st.error(str(error), icon=":material/error:")
 
 
-def choose_region(seen: Seen, side: int) -> Region:
-    """Draw what the model sees; returns the region drawn on it with box or lasso, which the link keeps."""
-    state, region = st.session_state, current_region()
-    event = st.plotly_chart(
-        draw_picture(seen.address, seen.crop.shape, side, region),
-        key=f"picture-{state['regions']}",
-        width="content",
-        config=SELECTABLE,
-        on_select="rerun",
-        selection_mode=("box", "lasso"),
-        alt=f"The picture {seen.name} as the model sees it.",
-    )
-    drawn = _drawn(event)
-    if drawn and drawn != region:
-        state["region"] = drawn
-        state["regions"] += 1  # a new chart forgets Plotly's own selection, which would dim the picture
-        st.rerun()
-    if region:
-        st.query_params["region"] = format_region(region)
-        st.button("Clear region", icon=":material/close:", on_click=_clear_region)
-    else:
-        st.query_params.pop("region", None)
-        st.caption("Draw a box on the picture, or a lasso (tool at its top right), to measure the share inside.")
-    return region
-
-
-def current_region() -> Region:
-    """The region drawn on the picture, at first the link's, in pixels of what the model sees."""
-    state = st.session_state
-    if "region" not in state:
-        state["region"] = parse_region(st.query_params.get("region", ""))
-        state["regions"] = 0
-    region: Region = state["region"]
-    return region
-
-
-def explained_region(info: ModelInfo) -> Region:
-    """The region that a model's map of scores is explained in, as shares of width and height; () for other models."""
-    return shares_of(current_region(), info.preprocessing.size) if info.gives_map else ()
-
-
-def _clear_region() -> None:
-    st.session_state["region"] = ()
-
-
-def format_region(region: Region) -> str:
-    """Write a region's corners for a link."""
-    return ",".join(str(round(number)) for point in region for number in point)
-
-
-def parse_region(text: str) -> Region:
-    """Read a region from a link; anything else than at least three corners is no region."""
-    numbers = text.split(",")
-    if len(numbers) < 6 or len(numbers) % 2 or not all(number.lstrip("-").isdigit() for number in numbers):
-        return ()
-    return tuple((float(x), float(y)) for x, y in zip(numbers[::2], numbers[1::2], strict=True))
-
-
-def _drawn(event: Any) -> Region:
-    """Read the polygon of the last box or lasso from a selection event."""
-    shapes = event["selection"]["lasso"] or event["selection"]["box"]
-    if not shapes:
-        return ()
-    x, y = shapes[-1]["x"], shapes[-1]["y"]
-    if len(x) == 2:
-        x, y = (x[0], x[1], x[1], x[0]), (y[0], y[0], y[1], y[1])
-    return tuple((float(round(a)), float(round(b))) for a, b in zip(x, y, strict=True))
-
-
 def draw_attribution(
     seen: Seen,
     attribution: Attribution,
@@ -180,10 +92,10 @@ def draw_attribution(
 ) -> None:
     """Draw one heatmap with its legend, its figures and its downloads."""
     st.plotly_chart(
-        draw_heatmap(seen.address, attribution, view, region),
+        draw_heatmap(seen, attribution, view, region),
         key=f"heatmap-{method.name}",
         width="content",
-        config=FIXED,
+        config=CONFIG,
         alt=f"{method.title} for {seen.name}. {describe(attribution.values)}",
     )
     draw_legend(attribution, method, view)

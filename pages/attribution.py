@@ -4,9 +4,10 @@ import streamlit as st
 
 from components import controls
 from components.adjusting import adjust
+from components.drawn_region import explained_region
 from components.following import follow
 from components.headline import draw_empty, draw_headline
-from components.panels import draw_panels, explained_region
+from components.panels import draw_panels
 from components.prediction import draw_prediction
 from components.session import current_workspace, open_picture
 from components.strip import choose_picture

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.figures import draw_heatmap
+from components.drawn_region import CORNERS, format_region, parse_region, read_selection
+from components.figures import Seen, draw_heatmap
 from components.heatmap import (
     DIVERGING,
     SEQUENTIAL,
@@ -19,7 +20,6 @@ from components.heatmap import (
     limits,
     share_inside,
 )
-from components.panels import format_region, parse_region
 from explainers.regions import pixels_of, region_mask, shares_of
 from explainers.results import Attribution, pack
 
@@ -118,12 +118,32 @@ def test_a_link_without_a_proper_region_has_none(text: str):
     assert parse_region(text) == ()
 
 
+def selection(kind: str, x: list[float], y: list[float]) -> dict[str, object]:
+    return {"selection": {"box": [], "lasso": [], kind: [{"x": x, "y": y}]}}
+
+
+def test_a_box_gives_its_four_corners():
+    corners = ((10.0, 20.0), (50.0, 20.0), (50.0, 60.0), (10.0, 60.0))
+    assert read_selection(selection("box", [10.2, 49.8], [20, 60])) == corners
+
+
+def test_a_long_lasso_is_thinned_out_so_that_it_fits_a_link():
+    angles = np.linspace(0, 6.28, 500)
+    lasso = read_selection(selection("lasso", list(50 + 40 * np.cos(angles)), list(50 + 40 * np.sin(angles))))
+    assert CORNERS / 2 < len(lasso) <= CORNERS
+    assert region_mask(lasso, (100, 100)).mean() == pytest.approx(0.5, abs=0.03)  # a circle's area, as of all pixels
+
+
+def test_no_selection_is_no_region():
+    assert read_selection({"selection": {"box": [], "lasso": []}}) == ()
+
+
 def attribution(values: np.ndarray) -> Attribution:
     return Attribution(values, output=2.0, expected=1.5, signed=True, provenance={"method": "x"})
 
 
 def test_the_figure_shows_the_score_under_the_cursor():
-    figure = draw_heatmap("data:,", attribution(spot(3)), View(percentile=100))
+    figure = draw_heatmap(Seen("grey", GREY), attribution(spot(3)), View(percentile=100))
     heatmap = figure.data[0]
     assert "%{z" in heatmap.hovertemplate
     assert (heatmap.zmin, heatmap.zmax) == (-3, 3)

@@ -232,14 +232,19 @@ def test_layers_have_the_names_that_the_author_gave() -> None:
         assert info.output_shape == (10,)
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "resnet18"])
-def test_a_file_for_one_image_takes_any_number(name: str) -> None:
+FIXED = ("vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto")
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_a_file_for_a_fixed_number_of_images_takes_any(name: str) -> None:
     size, options = FAMILIES[f"timm/{name}"]
     module = timm.create_model(name, num_classes=10, **options).eval()
     images = torch.randn(3, 3, size, size)
-    data = write_old(module, images[:1], 17, batch=None)
-    expected = np.concatenate([run(data, image[None].numpy())[0] for image in images])
-    assert np.abs(load(data, "mine.onnx")(images).numpy() - expected).max() < 1e-4 * np.abs(expected).max()
+    files = [write_old(module, images[:count], 17, batch=None) for count in (1, 2)]
+    files += write_new(torch.export.export(module, (images[:1],)), (18,))
+    expected = np.concatenate([run(files[0], image[None].numpy())[0] for image in images])
+    for data in files:
+        assert np.abs(load(data, "mine.onnx")(images).numpy() - expected).max() < 1e-4 * np.abs(expected).max()
 
 
 def test_what_fixes_the_number_of_images_is_told_by_its_node() -> None:

@@ -284,7 +284,7 @@ SEVERAL: list[tuple[Case, int]] = [
     (case("Split", axis=1), 2),
     (case("Split", integers(1, 3), axis=1), 2),
     (case("Split", opset=9, axis=-1, split=[1, 2, 3]), 3),
-    (case("Split", opset=18, axis=2, num_outputs=4), 4),
+    (case("Split", opset=18, axis=2, num_outputs=3), 3),
     (case("TopK", integers(2)), 2),
     (case("TopK", integers(3), axis=1, largest=0), 2),
 ]
@@ -376,6 +376,13 @@ GROUPS: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
             node("Conv", ["x", "w"], ["y0"]),
         ],
         {"c": numbers(3, 4, 2, 2), "scale": POSITIVE[:3] / 50, "zero": np.array([3, 0, -9], np.int8)},
+    ),
+    "BatchNormalization": (
+        [
+            node("BatchNormalization", ["c", "s", "b", "m", "v"], ["w", "m2", "v2"], training_mode=1),
+            node("Conv", ["x", "w"], ["y0"]),
+        ],
+        {"c": numbers(3, 4, 2, 2)} | dict.fromkeys("sbmv", POSITIVE),
     ),
     "DequantizeLinear": (
         [node("DequantizeLinear", ["q", "scale"], ["w"]), node("Conv", ["x", "w"], ["y0"])],

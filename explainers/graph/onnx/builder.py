@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Shaped
 from torch import Tensor, fx
 
 from explainers.errors import ModelError
@@ -16,7 +17,7 @@ from explainers.graph.checkpoint import first_line
 aten = torch.ops.aten
 
 #: What an ONNX value is during the import: a node if it depends on the image, else its numbers.
-Value = fx.Node | Tensor
+Value = fx.Node | Shaped[Tensor, "..."]
 
 #: Shapes are traced with this many images, a prime that no network has as a size: its multiples, wherever the file's
 #: arithmetic on shapes takes them, are the batch.
@@ -36,7 +37,7 @@ class Builder:
     calls are in, as torch's exporter notes them.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], fixed: int) -> None:
+    def __init__(self, weights: Mapping[str, Shaped[Tensor, "..."]], fixed: int) -> None:
         self.graph = fx.Graph()
         self.fixed = fixed
         self.scope: dict[str, tuple[str, str]] = {}
@@ -104,7 +105,7 @@ class Builder:
             return self.read(item)
         return self._size(item // BATCH) if is_batch(item) else item
 
-    def read(self, tensor: Tensor) -> fx.Node:
+    def read(self, tensor: Shaped[Tensor, "..."]) -> fx.Node:
         """Find the node that reads a constant, added once."""
         if id(tensor) not in self._readers:
             if tensor.dtype != torch.bool and tensor.numel() < 64 and (tensor.ne(0) & (tensor % BATCH == 0)).any():

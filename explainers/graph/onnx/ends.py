@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, fx
 
 from explainers.graph.onnx.builder import aten
@@ -39,7 +39,7 @@ def drop_squashing(graph: fx.Graph) -> tuple[str, ...]:
     return (f"The file ends in a {SQUASHING[target]}; the scores before it are explained.",)
 
 
-def take_scaling(graph: fx.Graph, constants: dict[str, Tensor], channels: int) -> Scaling | None:
+def take_scaling(graph: fx.Graph, constants: dict[str, Shaped[Tensor, "..."]], channels: int) -> Scaling | None:
     """Take a normalisation by constants off the input; returns factor and summand by channel, None without one."""
     (node,) = graph.find_nodes(op="placeholder")
     scale, shift, axis = torch.ones(channels), torch.zeros(channels), 1
@@ -70,7 +70,7 @@ def only_reader(node: fx.Node) -> fx.Node | None:
 
 
 def read_number(
-    call: fx.Node, source: fx.Node, constants: dict[str, Tensor], channels: int, axis: int
+    call: fx.Node, source: fx.Node, constants: dict[str, Shaped[Tensor, "..."]], channels: int, axis: int
 ) -> Float[Tensor, " channel"] | None:
     """Read the constant that a call adds to the source, or multiplies it by; None for any other call."""
     if call.target not in AFFINE or call.args[0] is not source or call.kwargs:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from jaxtyping import Shaped
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 from torch import Tensor
 
@@ -45,7 +46,7 @@ class OnnxFile:
 
     graph: GraphProto
     opset: int
-    weights: Mapping[str, Tensor]
+    weights: Mapping[str, Shaped[Tensor, "..."]]
     nodes: tuple[NodeProto, ...]
     input: str
     shape: tuple[int, ...]
@@ -184,7 +185,9 @@ def label(node: NodeProto) -> str:
     return printable(str(node.name or (node.output[0] if node.output else node.op_type)))
 
 
-def read_weights(graph: GraphProto, nodes: Iterable[NodeProto]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def read_weights(
+    graph: GraphProto, nodes: Iterable[NodeProto]
+) -> tuple[dict[str, Shaped[Tensor, "..."]], tuple[str, ...]]:
     """Read the initializers that the nodes use, with notes on what was converted; raises ModelError."""
     used = {name for node in nodes for name in node.input}
     protos = [proto for proto in graph.initializer if proto.name in used]
@@ -195,7 +198,7 @@ def read_weights(graph: GraphProto, nodes: Iterable[NodeProto]) -> tuple[dict[st
     return {proto.name: read_tensor(proto) for proto in protos}, tuple(notes)
 
 
-def read_tensor(proto: TensorProto) -> Tensor:
+def read_tensor(proto: TensorProto) -> Shaped[Tensor, "..."]:
     """Read one tensor, floating-point numbers in 32 bits; raises UnsafeFileError or ModelError."""
     name = printable(str(proto.name))
     if proto.data_location == TensorProto.EXTERNAL or proto.external_data:

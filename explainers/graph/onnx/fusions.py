@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, TypeGuard
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, fx
 
 from explainers.graph.onnx.builder import aten
@@ -47,7 +47,7 @@ ACTIVATIONS: tuple[tuple[Any, dict[str, Any]], ...] = (
 LONGEST = 12
 
 
-def fuse(graph: fx.Graph, constants: dict[str, Tensor]) -> None:
+def fuse(graph: fx.Graph, constants: dict[str, Shaped[Tensor, "..."]]) -> None:
     """Put dense layers, layer norms, activations and transpositions together again."""
     for node in list(graph.nodes):
         found = join_transpositions(node) or join_parameter(node, constants)
@@ -78,7 +78,7 @@ def join_transpositions(node: fx.Node) -> fx.Node | None:
     return found
 
 
-def join_parameter(node: fx.Node, constants: dict[str, Tensor]) -> fx.Node | None:
+def join_parameter(node: fx.Node, constants: dict[str, Shaped[Tensor, "..."]]) -> fx.Node | None:
     """Put a summand into the layer before as its bias, and a factor into a layer norm as its weight."""
     layer, parameter = node.args if len(node.args) == 2 else (None, None)
     if not is_constant(parameter) or not isinstance(layer, fx.Node) or len(layer.users) > 1:
@@ -154,7 +154,7 @@ def calls(node: Any, target: Any) -> tuple[Any, ...]:
     return node.args
 
 
-def join_activation(node: fx.Node, constants: dict[str, Tensor]) -> fx.Node | None:
+def join_activation(node: fx.Node, constants: dict[str, Shaped[Tensor, "..."]]) -> fx.Node | None:
     """Make an activation of a group of calls, known by what they compute on a grid of numbers."""
     group: list[fx.Node] = []
     frontier = {node}
@@ -172,7 +172,9 @@ def join_activation(node: fx.Node, constants: dict[str, Tensor]) -> fx.Node | No
     return None
 
 
-def recognise(group: list[fx.Node], source: fx.Node, constants: dict[str, Tensor]) -> tuple[Any, dict[str, Any]] | None:
+def recognise(
+    group: list[fx.Node], source: fx.Node, constants: dict[str, Shaped[Tensor, "..."]]
+) -> tuple[Any, dict[str, Any]] | None:
     """Tell which activation a group of calls computes from its source, if any."""
     values: dict[fx.Node, Any] = {source: GRID}
     for node in reversed(group):

@@ -146,10 +146,12 @@ def sum_products(call: Call, *values: Value) -> Any:
 
 @operator("BatchNormalization")
 def normalise_batch(call: Call, value: Value, scale: Value, bias: Value, mean: Value, variance: Value) -> Any:
-    """Normalise by the statistics of the training."""
-    call.require(call.outputs == 1 and not call.get("training_mode", 0), "batch norm as in training")
-    options = (False, 0.0, call.get("epsilon", 1e-5), False)
-    return call.emit(aten.batch_norm.default, value, scale, bias, mean, variance, *options)
+    """Normalise by the statistics of the training; weights may be normalised by their own."""
+    epsilon = call.get("epsilon", 1e-5)
+    if call.outputs == 1 and not call.get("training_mode", 0):
+        return call.emit(aten.batch_norm.default, value, scale, bias, mean, variance, False, 0.0, epsilon, False)
+    call.require(isinstance(value, Tensor), "batch norm as in training")
+    return call.emit(aten.batch_norm.default, value, scale, bias, None, None, True, 0.0, epsilon, False)
 
 
 @operator("InstanceNormalization")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jaxtyping import Shaped
 from torch import Tensor
 
 from explainers.errors import UnsupportedOperatorError
@@ -38,7 +39,7 @@ class Call:
         given = self.inputs[place] if len(self.inputs) > place else None
         return default if given is None else self.constant(given, name).tolist()
 
-    def constant(self, value: Value, name: str) -> Tensor:
+    def constant(self, value: Value, name: str) -> Shaped[Tensor, "..."]:
         """Take a value as numbers; raises UnsupportedOperatorError if they depend on the image."""
         if not isinstance(value, Tensor):
             raise UnsupportedOperatorError(f"takes its {name} from the image, which is not supported")

@@ -1,0 +1,87 @@
+"""The region that a person draws on the picture with box or lasso, and that the link keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from components.figures import TOOLS, Seen, draw_picture
+from explainers.regions import Region, shares_of
+from explainers.results import ModelInfo
+
+#: A lasso is thinned out to this many corners, so that it fits a link.
+CORNERS = 40
+CONFIG = {**TOOLS, "modeBarButtons": [["select2d", "lasso2d", "zoom2d", "pan2d", "resetScale2d"]]}
+
+
+def current_region() -> Region:
+    """The region drawn on the picture, at first the link's, in pixels of what the model sees."""
+    state = st.session_state
+    if "region" not in state:
+        state["region"] = parse_region(st.query_params.get("region", ""))
+        state["regions"] = 0
+    region: Region = state["region"]
+    return region
+
+
+def explained_region(info: ModelInfo) -> Region:
+    """The region that a model's map of scores is explained in, as shares of width and height; () for other models."""
+    return shares_of(current_region(), info.preprocessing.size) if info.gives_map else ()
+
+
+def choose_region(seen: Seen, side: int) -> Region:
+    """Draw what the model sees, to draw a region on; returns the region."""
+    region = current_region()
+    event = st.plotly_chart(
+        draw_picture(seen, side, region),
+        key=f"picture-{st.session_state['regions']}",
+        width="content",
+        config=CONFIG,
+        on_select="rerun",
+        selection_mode=("box", "lasso"),
+        alt=f"The picture {seen.name} as the model sees it.",
+    )
+    drawn = read_selection(event)
+    if drawn and drawn != region:
+        _set_region(drawn)
+    if region:
+        st.query_params["region"] = format_region(region)
+        if st.button("Clear region", icon=":material/close:"):
+            _set_region(())
+    else:
+        st.query_params.pop("region", None)
+        st.caption("Draw a box on the picture, or a lasso (tool at its top right), to measure the share inside.")
+    return region
+
+
+def _set_region(region: Region) -> None:
+    """Begin the page anew with another region, in a chart that has forgotten Plotly's selection, which would dim it."""
+    st.session_state["region"] = region
+    st.session_state["regions"] += 1
+    st.rerun()
+
+
+def format_region(region: Region) -> str:
+    """Write a region's corners for a link."""
+    return ",".join(str(round(number)) for point in region for number in point)
+
+
+def parse_region(text: str) -> Region:
+    """Read a region from a link; anything else than at least three corners is no region."""
+    numbers = text.split(",")
+    if len(numbers) < 6 or len(numbers) % 2 or not all(number.lstrip("-").isdecimal() for number in numbers):
+        return ()
+    return tuple((float(x), float(y)) for x, y in zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def read_selection(event: Any) -> Region:
+    """Read the corners of the last box or lasso from a chart's selection event, () if there is none."""
+    shapes = event["selection"]["lasso"] or event["selection"]["box"]
+    if not shapes:
+        return ()
+    x, y = shapes[-1]["x"], shapes[-1]["y"]
+    if len(x) == 2:  # a box is told by two opposite corners
+        x, y = (x[0], x[1], x[1], x[0]), (y[0], y[0], y[1], y[1])
+    corners = tuple((float(round(a)), float(round(b))) for a, b in zip(x, y, strict=True))
+    return corners[:: -(-len(corners) // CORNERS)]
