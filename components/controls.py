@@ -109,7 +109,8 @@ def _choose(method: str, parameter: Parameter, info: ModelInfo) -> Any:
 def choose_view(signed: bool, unsigned: bool) -> View:
     """Draw the controls of how heatmaps are shown, colours for the kinds of scores there are; computes nothing."""
     default = View()
-    columns = st.columns([2, 3, 3, *[3] * (signed + unsigned), 3], vertical_alignment="bottom", gap="medium")
+    widths = [2.6, 2.6, 2.9, *[3.0] * (signed + unsigned), 3.0]
+    columns = st.columns(widths, vertical_alignment="bottom", gap="small")
     size = columns[0].selectbox(
         "Size", list(SIDES), list(SIDES.values()).index(default.side), key="size", bind="query-params",
         help="Of the pictures on this page.",
@@ -125,17 +126,17 @@ def choose_view(signed: bool, unsigned: bool) -> View:
     diverging, sequential = default.diverging, default.sequential
     if signed:
         diverging = columns[3].selectbox(
-            "Colours, for and against", list(DIVERGING), key="colours", bind="query-params",
+            "Colours for/against", list(DIVERGING), key="colours", bind="query-params",
             help="For methods whose scores speak for and against. Readable with every colour vision.",
         )  # fmt: skip
     if unsigned:
         sequential = columns[-2].selectbox(
-            "Colours, amounts", list(SEQUENTIAL), key="amounts", bind="query-params",
+            "Colours of amounts", list(SEQUENTIAL), key="amounts", bind="query-params",
             help="For methods whose scores are amounts. Readable with every colour vision.",
         )  # fmt: skip
     with columns[-1]:
         fade = st.toggle(
-            "Fade small scores", default.fade, key="fade", bind="query-params",
+            "Fade weak", default.fade, key="fade", bind="query-params",
             help="Let the picture through where scores are small.",
         )  # fmt: skip
         positive = signed and st.toggle(

@@ -92,10 +92,10 @@ def test_changing_how_a_heatmap_looks_costs_no_pass(open_app: Callable[..., Page
     for slider in ("Opacity (%)", "Clip at (percentile)"):
         page.get_by_role("slider", name=slider).press("ArrowLeft")
         page.wait_for_timeout(500)
-    for name in ("Fade small scores", "Positive only"):
+    for name in ("Fade weak", "Positive only"):
         page.get_by_text(name, exact=True).click()
         page.wait_for_timeout(500)
-    page.get_by_role("combobox", name=re.compile("Colours, for and against")).click()
+    page.get_by_role("combobox", name=re.compile("Colours for/against")).click()
     page.get_by_role("option", name="Purple–orange").click()
     expect(page).to_have_url(re.compile("opacity=70.*"))
     expect(page).to_have_url(re.compile("colours=Purple"))

@@ -30,7 +30,10 @@ class Account:
         ]
         if constant:
             quotient = quotient.sum(constant, keepdim=True)
-        amounts = (quotient * unit).movedim(axis, 1).reshape(len(quotient), self.batch, -1).sum(-1)
+        amounts = quotient * unit
+        if rest := [place for place in range(1, amounts.dim()) if place != axis]:
+            amounts = amounts.sum(rest)
+        amounts = amounts.reshape(len(quotient), self.batch, -1).sum(-1)
         self.ended[kind] = self.ended.get(kind, 0.0) + amounts
 
 

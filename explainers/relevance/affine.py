@@ -12,8 +12,10 @@ from torch import Tensor
 from explainers.relevance.composites import TRANSPOSED
 from explainers.relevance.rules import Part, Term, negative, positive, same, stabilize
 from explainers.relevance.step import Relevance, Shares, Step
+from explainers.relevance.weights import packs
 
 aten = torch.ops.aten
+KEEPING_SIGN = frozenset({aten.max_pool2d.default, aten.dropout.default, aten.adaptive_avg_pool2d.default})
 
 
 def propagate_affine(step: Step) -> Shares:
@@ -59,6 +61,8 @@ def vanishes(step: Step, term: Term) -> bool:
     if term.input is not negative:
         return False
     source: Any = step.node.args[0]
+    while source.target in KEEPING_SIGN:
+        source = source.args[0]
     if source.target == aten.relu.default:
         return True
     return bool(step.tape.remember((source, negative), lambda: step.tape.value(source).min() >= 0))
@@ -70,12 +74,6 @@ def modify_input(step: Step, term: Term) -> Tensor | None:
     if term.input is positive and vanishes(step, Term(negative, same)):
         return values
     return None if term.input is torch.ones_like else term.input(values)
-
-
-def modify_weight(step: Step, term: Term) -> Tensor:
-    """Modify the weight of a convolution or dense layer."""
-    node: Any = step.node.args[1]
-    return step.assignment.weight(step.tape, node, term.weight)
 
 
 def modify_bias(step: Step, term: Term) -> Tensor | None:
@@ -96,25 +94,33 @@ def stabilised_sum(step: Step, part: Part, terms: list[Term], epsilon: float) ->
             channel = -1 if target == aten.linear.default else 1
             bias = values.new_zeros(step.tape.value(step.node).shape[channel]) if bias is None else bias
             bias = bias + part.sign * epsilon
-        made.append(target(values, modify_weight(step, term), bias, *step.node.args[3:], **keywords))
+        weight = step.argument(1, "weight")
+        made.append(step.tape.weights.apply(target, term.weight, values, weight, bias, *step.node.args[3:], **keywords))
     total: Tensor = sum(made[1:], made[0])
     return total if part.sign else stabilize(total, epsilon)
 
 
 def transpose(step: Step, term: Term, quotient: Float[Tensor, "seed *out"]) -> Float[Tensor, "seed *in"]:
     """Multiply by the transposed, modified weight; seeds go into the batch of one convolution."""
-    weight = modify_weight(step, term)
-    values: Tensor = step.argument(0, "input")
+    values, plain = step.argument(0, "input"), step.argument(1, "weight")
     if step.node.target == aten.linear.default:
-        return quotient @ weight
+        return quotient @ step.tape.weights.modify(plain, term.weight)
     *window, groups, extra = geometry(step, values.dim() - 2)
     channels = values.shape[1]
     folded = quotient.flatten(0, 1)
-    if term.weight is torch.ones_like and groups == 1:  # all channels get the same: go back to one of them only
+    summed = term.weight is torch.ones_like and groups == 1
+    if not summed and packs(step.node.target, plain):
+        stride, padding, dilation, *_ = window
+        spans = zip(values.shape[2:], folded.shape[2:], plain.shape[2:], stride, padding, dilation, strict=True)
+        more = [size - (made - 1) * s + 2 * p - (kernel - 1) * d - 1 for size, made, kernel, s, p, d in spans]
+        found = step.tape.weights.transpose(term.weight, folded, plain, more, (stride, padding, dilation, groups))
+        return found.reshape(*quotient.shape[:2], *values.shape[1:])
+    weight = step.tape.weights.modify(plain, term.weight)
+    if summed:  # all channels get the same: go back to one of them only
         folded, weight, channels = folded.sum(1, keepdim=True), weight[:1, :1], 1
     sizes = [size + more for size, more in zip(values.shape[2:], extra, strict=True)]
     inputs = folded.new_empty(1).expand(len(folded), channels, *sizes)
-    found: Tensor = aten.convolution_backward(folded, inputs, weight, None, *window, groups, [True, False, False])[0]
+    found = aten.convolution_backward(folded, inputs, weight, None, *window, groups, [True, False, False])[0]
     for axis, more in enumerate(extra, 2):
         found = found.narrow(axis, 0, values.shape[axis]) if more else found
     return found.expand(-1, values.shape[1], *values.shape[2:]).reshape(*quotient.shape[:2], *values.shape[1:])

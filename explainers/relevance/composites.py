@@ -15,8 +15,8 @@ from explainers.errors import SelectionError
 from explainers.graph.model import Model
 from explainers.preprocessing import Preprocessing
 from explainers.relevance import rules
-from explainers.relevance.rules import Modifier, Rule
-from explainers.relevance.tape import Tape
+from explainers.relevance.rules import Rule
+from explainers.relevance.weights import weights_of
 
 aten = torch.ops.aten
 
@@ -63,22 +63,11 @@ class Composite:
 
 @dataclass(frozen=True, eq=False)
 class Assignment:
-    """A composite applied to a model: the rule of every affine operator, and the nodes that carry relevance.
-
-    ``weights`` are modified weights by node name and modifier, shared by all composites on the model.
-    """
+    """A composite applied to a model: the rule of every affine operator, and the nodes that carry relevance."""
 
     composite: Composite
     rules: Mapping[fx.Node, Rule]
     carriers: frozenset[fx.Node]
-    weights: dict[tuple[str, Modifier], Tensor]
-
-    def weight(self, tape: Tape, node: fx.Node, modifier: Modifier) -> Tensor:
-        """Read a weight as a rule modifies it."""
-        found: Tensor | None = tape.value(node) if modifier is rules.same else self.weights.get((node.name, modifier))
-        if found is None:
-            found = self.weights[node.name, modifier] = modifier(tape.value(node))
-        return found
 
 
 #: What was assigned to each model that is alive; it begins anew when a model has seen this many composites.
@@ -92,8 +81,8 @@ def assign(model: Model, composite: Composite) -> Assignment:
     if (found := known.get(composite)) is None:
         if len(known) >= ASSIGNMENTS:
             known.clear()
-        weights = next((other.weights for other in known.copy().values()), {})
-        found = Assignment(composite, assign_rules(model, composite), find_carriers(model, composite), weights)
+            weights_of(model).made.clear()
+        found = Assignment(composite, assign_rules(model, composite), find_carriers(model, composite))
         known[composite] = found
     return found
 

@@ -31,6 +31,20 @@ def move(step: Step) -> Shares:
         yield node, Relevance(moved)
 
 
+def win(step: Step) -> Shares:
+    """Send the relevance of max pooling to the winners, which the tape knows."""
+    (source,) = step.sources
+    values, total = step.tape.value(source), step.relevance.total
+    window = (*step.node.args[1:], *([], [0, 0], [1, 1], False)[len(step.node.args) - 2 :])
+    winners = step.tape.remember(
+        (step.node, "winners"), lambda: aten.max_pool2d_with_indices(values, *step.node.args[1:])[1]
+    )
+    like = values.new_empty(len(total) * len(values), *values.shape[1:]).to(memory_format=torch.channels_last)
+    places = winners if len(total) == 1 else winners.repeat(len(total), 1, 1, 1)
+    moved = aten.max_pool2d_with_indices_backward(total.flatten(0, 1), like, *window, places)
+    yield source, Relevance(moved.reshape(len(total), *values.shape))
+
+
 def pad(step: Step) -> Shares:
     """Cut off the relevance of the padding, which ends here."""
     step.lose("constants", step.relevance.total)
@@ -189,7 +203,7 @@ MOVES = overloads(
     upsample_nearest3d.vec"""
 )
 WINNERS = overloads(
-    """max_pool1d max_pool2d max_pool3d max_pool2d_with_indices adaptive_max_pool1d adaptive_max_pool2d amax max.dim"""
+    """max_pool1d max_pool3d max_pool2d_with_indices adaptive_max_pool1d adaptive_max_pool2d amax max.dim"""
 )
 ELEMENTWISE = overloads(
     """relu relu6 leaky_relu prelu elu selu celu gelu silu mish softplus sigmoid hardsigmoid hardswish tanh hardtanh
@@ -206,6 +220,7 @@ RULES: Mapping[Any, Callable[[Step], Shares]] = {
     **dict.fromkeys(AFFINE, propagate_affine),
     **dict.fromkeys(ELEMENTWISE, flow),
     **dict.fromkeys(MOVES | WINNERS, move),
+    aten.max_pool2d.default: win,
     **dict.fromkeys(AVERAGES, share),
     **dict.fromkeys(overloads("layer_norm group_norm rms_norm"), normalise),
     **dict.fromkeys(SOFTMAX, softmax),

@@ -17,7 +17,6 @@ from torch import Tensor, fx
 from explainers.errors import UnsupportedOperatorError
 from explainers.relevance.account import Account
 from explainers.relevance.composites import Assignment, names
-from explainers.relevance.rules import stabilize
 from explainers.relevance.tape import Tape
 
 
@@ -82,9 +81,10 @@ class Step:
         """Divide the relevance by the stabilised output: R / z."""
         epsilon = self.assignment.composite.stabilizer
         output = self.tape.value(self.node)
-        quotient = self.relevance.over(stabilize(output, epsilon), spare=True)
-        if self.account is not None:
-            self.lose("epsilon", quotient, torch.copysign(output.new_tensor(epsilon), output))
+        push = torch.copysign(output.new_tensor(epsilon), output)
+        denominator = push.add_(output) if self.account is None else push + output
+        quotient = self.relevance.over(denominator, spare=True)
+        self.lose("epsilon", quotient, push)
         return quotient
 
     def pull_back(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -12,8 +13,11 @@ from torch import Tensor, fx
 
 from explainers.errors import SelectionError
 from explainers.graph.model import Model, constant
+from explainers.relevance.rules import same
+from explainers.relevance.weights import Weights, weights_of
 
 aten = torch.ops.aten
+CONVOLUTION = aten.conv2d.default
 
 #: How many bytes of activations and denominators a tape may hold before it recomputes instead.
 BUDGET = 2 << 30
@@ -36,6 +40,7 @@ class Tape:
     batch: int
     budget: int
     kept: dict[str, Any]
+    weights: Weights
     spent: int = 0
     derived: dict[Hashable, Tensor] = field(default_factory=dict)
 
@@ -82,10 +87,22 @@ def record(model: Model, inputs: Float[Tensor, "batch channel height width"], bu
     Over ``budget`` bytes, outputs of cheap operators are left out and computed again when a rule reads them.
     """
     nodes = [node for node in model.program.graph.nodes if node.op in ("placeholder", "call_function")]
+    weights, winners = weights_of(model), list[Tensor]()
+
+    def pool(*window: Any) -> Tensor:
+        values, places = aten.max_pool2d_with_indices(*window)
+        winners.append(places)
+        return cast(Tensor, values)
+
     with torch.no_grad():
-        kept: dict[str, Any] = model.run(inputs, keep=frozenset(node.name for node in nodes))[1]
-    tape = Tape(model, len(inputs), budget, kept)
+        kept: dict[str, Any] = model.run(
+            inputs.contiguous(memory_format=torch.channels_last), keep=frozenset(node.name for node in nodes),
+            operators={CONVOLUTION: partial(weights.apply, CONVOLUTION, same), aten.max_pool2d.default: pool},
+        )[1]  # fmt: skip
+    pools = [(node, "winners") for node in nodes if node.target == aten.max_pool2d.default]
+    tape = Tape(model, len(inputs), budget, kept, weights, derived=dict(zip(pools, winners, strict=True)))
     if tape.bytes > budget:
+        tape.derived.clear()
         for node in nodes:
             if node.target in CHEAP:
                 del kept[node.name]
