@@ -89,8 +89,8 @@ def record(model: Model, inputs: Float[Tensor, "batch channel height width"], bu
     nodes = [node for node in model.program.graph.nodes if node.op in ("placeholder", "call_function")]
     weights, winners = weights_of(model), list[Tensor]()
 
-    def pool(*window: Any) -> Tensor:
-        values, places = aten.max_pool2d_with_indices(*window)
+    def pool(*window: Any, **keywords: Any) -> Tensor:
+        values, places = aten.max_pool2d_with_indices(*window, **keywords)
         winners.append(places)
         return cast(Tensor, values)
 
