@@ -28,7 +28,7 @@ setup: .venv/app.done
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 test: .venv/test.done check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 check: .venv/test.done
 	$(BIN)/ruff format --check .

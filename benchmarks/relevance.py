@@ -24,7 +24,7 @@ from explainers.graph.export import export
 from explainers.graph.model import Model
 from explainers.preprocessing import Preprocessing
 from explainers.relevance.composites import choose_composite, composite
-from explainers.relevance.propagation import relevance
+from explainers.relevance.propagation import propagate, relevance
 from explainers.relevance.seeds import seed_targets
 from explainers.relevance.tape import record
 from explainers.results import Target
@@ -89,7 +89,7 @@ def compare_maps(name: str, pairs: int, batch: int) -> None:
 
     def ours() -> Tensor:
         tape = record(model, images)
-        return relevance(tape, seed_targets(tape.output, targets), rules=rules)[0]
+        return propagate(tape, seed_targets(tape.output, targets), rules=rules, account=True).relevance[""][0]
 
     def theirs() -> Tensor:
         with EpsilonPlusFlat(canonizers=[NETWORKS[name][1]()]).context(module) as modified:

@@ -21,7 +21,9 @@ HELP = """**What can be uploaded**
 
 - weights as `.safetensors`, or as `.pt` / `.pth` saved by `torch.save(model.state_dict(), "weights.pt")`,
   of an architecture that timm or torchvision knows;
-- a whole network as `.pt2`, saved by `torch.export.save(program, "model.pt2")`.
+- a whole network as `.pt2`, saved by `torch.export.save(program, "model.pt2")`;
+- a whole network as `.onnx` in one file, from PyTorch
+  `torch.onnx.export(model, image, "model.onnx", external_data=False)` or from any other framework.
 
 A file that could run code when opened is refused. What you upload is seen in this session only, stays in memory and
 is gone when the session ends."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def test_changing_how_a_heatmap_looks_costs_no_pass(open_app: Callable[..., Page
     for name in ("Fade weak", "Positive only"):
         page.get_by_text(name, exact=True).click()
         page.wait_for_timeout(500)
-    page.get_by_role("combobox", name=re.compile("Colours for/against")).click()
+    page.get_by_role("combobox", name="Colours for/against").click()
     page.get_by_role("option", name="Purple–orange").click()
     expect(page).to_have_url(re.compile("opacity=70.*"))
     expect(page).to_have_url(re.compile("colours=Purple"))
@@ -200,6 +201,20 @@ def test_a_checkpoint_is_tested_accepted_and_explained_for_its_session_only(open
     other = open_app("model")
     expect(other.get_by_role("heading", name="EfficientNet-Lite0")).to_be_visible()
     assert "pets" not in other.content()
+
+
+def test_an_onnx_file_with_class_names_is_explained(open_app: Callable[..., Page], tmp_path: Path):
+    torch.manual_seed(0)
+    network = timm.create_model("mobilenetv3_small_050", num_classes=3).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        torch.onnx.export(network, torch.zeros(1, 3, 224, 224), tmp_path / "leaf.onnx", dynamo=False)
+    page = open_app("model")
+    upload_model(page, (tmp_path / "leaf.onnx").read_bytes(), "leaf.onnx", "oak\nbeech\nmaple\n")
+    page.get_by_role("button", name="Test this model").click()
+    page.get_by_role("button", name="Use this model").click()
+    expect_heatmap(page)
+    assert re.search("oak|beech|maple", headline(page))
 
 
 def test_a_pickled_network_is_refused_with_the_line_that_converts_it(open_app: Callable[..., Page]):

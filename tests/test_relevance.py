@@ -182,6 +182,19 @@ def test_a_rule_is_its_formula_on_every_affine_operator(kind: str, name: str, lo
     assert_relevance(tape, lambda a, r: formula(a, w, b, r, ones), Composite(name, rule, rule))
 
 
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("kind", ["conv2d", "grouped", "dilated", "without bias"])
+def test_packed_convolutions_in_single_precision_give_what_plain_ones_do(kind: str, name: str) -> None:
+    module, shape = AFFINE[kind][0](), AFFINE[kind][1]
+    rule = RULES[name][0]
+    plain = recorded(exported(module, *shape))
+    expected = relevance(plain, seeds(plain), rules=Composite(name, rule, rule))
+    torch.set_default_dtype(torch.float32)
+    packed = record(exported(module.float(), *shape), inputs(plain).float().view(2, 1, 1, -1))
+    found = relevance(packed, seeds(plain).float(), rules=Composite(name, rule, rule))
+    torch.testing.assert_close(found, expected.float(), rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+
+
 def test_the_box_rule_is_its_formula() -> None:
     module = nn.Conv2d(2, 3, 3, padding=1)
     tape = recorded(exported(module, 2, 4, 4))

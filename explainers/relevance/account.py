@@ -23,23 +23,10 @@ class Account:
     def book(self, kind: str, node: fx.Node, quotient: Float[Tensor, "seed *shape"], unit: Tensor | float) -> None:
         """Add the sum of quotient * unit, for each image, to what ended as this kind."""
         axis = 1 + batch_axis(node)
-        if not isinstance(unit, Tensor):
-            unit = quotient.new_tensor(unit)
-        constant = [
-            place for place in range(1, quotient.dim()) if place != axis and size_at(unit, place - quotient.dim()) == 1
-        ]
-        if constant:
-            quotient = quotient.sum(constant, keepdim=True)
-        amounts = quotient * unit
-        if rest := [place for place in range(1, amounts.dim()) if place != axis]:
-            amounts = amounts.sum(rest)
-        amounts = amounts.reshape(len(quotient), self.batch, -1).sum(-1)
-        self.ended[kind] = self.ended.get(kind, 0.0) + amounts
-
-
-def size_at(tensor: Tensor, place: int) -> int:
-    """The size of a dimension counted from the end; 1 for those that a broadcast adds."""
-    return tensor.shape[place] if -place <= tensor.dim() else 1
+        amounts = quotient * unit if isinstance(unit, Tensor) else quotient
+        rest = [place for place in range(1, amounts.dim()) if place != axis]
+        amounts = (amounts.sum(rest) if rest else amounts).reshape(len(quotient), self.batch, -1).sum(-1)
+        self.ended[kind] = self.ended.get(kind, 0.0) + (amounts if isinstance(unit, Tensor) else amounts * unit)
 
 
 def batch_axis(node: fx.Node) -> int:

@@ -104,7 +104,8 @@ def transpose(step: Step, term: Term, quotient: Float[Tensor, "seed *out"]) -> F
     """Multiply by the transposed, modified weight; seeds go into the batch of one convolution."""
     values, plain = step.argument(0, "input"), step.argument(1, "weight")
     if step.node.target == aten.linear.default:
-        return quotient @ step.tape.weights.modify(plain, term.weight)
+        pulled: Tensor = quotient @ step.tape.weights.modify(plain, term.weight)
+        return pulled
     *window, groups, extra = geometry(step, values.dim() - 2)
     channels = values.shape[1]
     folded = quotient.flatten(0, 1)
@@ -112,15 +113,15 @@ def transpose(step: Step, term: Term, quotient: Float[Tensor, "seed *out"]) -> F
     if not summed and packs(step.node.target, plain):
         stride, padding, dilation, *_ = window
         spans = zip(values.shape[2:], folded.shape[2:], plain.shape[2:], stride, padding, dilation, strict=True)
-        more = [size - (made - 1) * s + 2 * p - (kernel - 1) * d - 1 for size, made, kernel, s, p, d in spans]
-        found = step.tape.weights.transpose(term.weight, folded, plain, more, (stride, padding, dilation, groups))
-        return found.reshape(*quotient.shape[:2], *values.shape[1:])
+        more = [size - (out - 1) * s + 2 * p - (kernel - 1) * d - 1 for size, out, kernel, s, p, d in spans]
+        made = step.tape.weights.transpose(term.weight, folded, plain, (padding, more, stride, dilation, groups))
+        return made.reshape(*quotient.shape[:2], *values.shape[1:])
     weight = step.tape.weights.modify(plain, term.weight)
     if summed:  # all channels get the same: go back to one of them only
         folded, weight, channels = folded.sum(1, keepdim=True), weight[:1, :1], 1
     sizes = [size + more for size, more in zip(values.shape[2:], extra, strict=True)]
     inputs = folded.new_empty(1).expand(len(folded), channels, *sizes)
-    found = aten.convolution_backward(folded, inputs, weight, None, *window, groups, [True, False, False])[0]
+    found: Tensor = aten.convolution_backward(folded, inputs, weight, None, *window, groups, [True, False, False])[0]
     for axis, more in enumerate(extra, 2):
         found = found.narrow(axis, 0, values.shape[axis]) if more else found
     return found.expand(-1, values.shape[1], *values.shape[2:]).reshape(*quotient.shape[:2], *values.shape[1:])

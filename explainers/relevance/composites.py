@@ -30,16 +30,11 @@ AFFINE = CONVOLUTIONS | {aten.linear.default}
 SOFTMAX = frozenset({aten.softmax.int, aten._softmax.default})
 ATTENTION = SOFTMAX | {aten.scaled_dot_product_attention.default}
 
-
+#: The names of all composites.
 COMPOSITES = (
-    "epsilon",
-    "epsilon-plus",
-    "epsilon-plus-flat",
-    "epsilon-alpha2-beta1-flat",
-    "epsilon-gamma-box",
-    "attnlrp",
+    "epsilon", "epsilon-plus", "epsilon-plus-flat", "epsilon-alpha2-beta1-flat", "epsilon-gamma-box", "attnlrp",
     "cp-lrp",
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

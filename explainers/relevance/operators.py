@@ -35,9 +35,9 @@ def win(step: Step) -> Shares:
     """Send the relevance of max pooling to the winners, which the tape knows."""
     (source,) = step.sources
     values, total = step.tape.value(source), step.relevance.total
-    window = [step.argument(place, *given) for place, given in enumerate(POOLING, 1)]
+    window = [step.argument(place, name, given) for place, (name, given) in enumerate(POOLING, 1)]
     winners = step.tape.remember((step.node, "winners"), lambda: aten.max_pool2d_with_indices(values, *window)[1])
-    like = values.new_empty(len(total) * len(values), *values.shape[1:]).to(memory_format=torch.channels_last)
+    like = values if len(total) == 1 else values.repeat(len(total), 1, 1, 1)
     places = winners if len(total) == 1 else winners.repeat(len(total), 1, 1, 1)
     moved = aten.max_pool2d_with_indices_backward(total.flatten(0, 1), like, *window, places)
     yield source, Relevance(moved.reshape(len(total), *values.shape))
@@ -194,7 +194,9 @@ def overloads(names: str) -> frozenset[Any]:
 
 
 #: The arguments of max pooling behind its input, and what they are where the graph leaves them out.
-POOLING = (("kernel_size",), ("stride", []), ("padding", [0]), ("dilation", [1]), ("ceil_mode", False))
+POOLING: tuple[tuple[str, Any], ...] = (
+    ("kernel_size", None), ("stride", []), ("padding", [0]), ("dilation", [1]), ("ceil_mode", False),
+)  # fmt: skip
 MOVES = overloads(
     """view reshape flatten.using_ints unflatten.int squeeze squeeze.dim squeeze.dims unsqueeze permute transpose.int t
     mT movedim.int movedim.intlist swapaxes expand contiguous clone to.dtype repeat flip roll slice.Tensor select.int

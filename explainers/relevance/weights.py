@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, cast
 from weakref import WeakKeyDictionary
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from explainers.graph.model import Model
@@ -17,7 +17,7 @@ from explainers.relevance.rules import Modifier, same
 aten, onednn = torch.ops.aten, torch.ops.mkldnn
 
 #: The window of a convolution where the graph leaves it out: stride, padding, dilation, groups.
-WINDOW = ([1, 1], [0, 0], [1, 1], 1)
+WINDOW: tuple[Any, ...] = ([1, 1], [0, 0], [1, 1], 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,39 +43,32 @@ class Weights:
     ) -> Tensor:  # fmt: skip
         """Call a convolution or dense operator with a modified weight."""
         if keywords or not packs(operator, weight):
-            made: Tensor = operator(values, self.modify(weight, modifier), bias, *rest, **keywords)
-            return made
+            return cast(Tensor, operator(values, self.modify(weight, modifier), bias, *rest, **keywords))
         stride, padding, dilation, groups = (*rest, *WINDOW[len(rest) :])
         window = (padding, stride, dilation, groups)
-        packed = self.make(
-            weight,
-            modifier,
-            "forward",
-            lambda plain: onednn._reorder_convolution_weight(plain, *window, list(values.shape)),
-        )
-        made = onednn._convolution_pointwise(values, packed, bias, *window, "none", [], "")
-        return made
+        pack = partial(pack_with, onednn._reorder_convolution_weight, (*window, list(values.shape)))
+        packed = self.make(weight, modifier, "forward", pack)
+        return cast(Tensor, onednn._convolution_pointwise(values, packed, bias, *window, "none", [], ""))
 
-    def transpose(
-        self, modifier: Modifier, values: Tensor, weight: Tensor, more: Sequence[int], window: Sequence[Any]
-    ) -> Float[Tensor, "batch channel height width"]:
-        """Multiply by the transposed, modified weight of a 2d convolution; ``more`` is its output padding."""
-        stride, padding, dilation, groups = window
-        arguments = (padding, more, stride, dilation, groups)
-        packed = self.make(
-            weight,
-            modifier,
-            "backward",
-            lambda plain: onednn._reorder_convolution_transpose_weight(plain, *arguments, list(values.shape)),
-        )
-        made: Tensor = onednn._convolution_transpose_pointwise(values, packed, None, *arguments, "none", [], "")
-        return made
+    def transpose(self, modifier: Modifier, values: Tensor, weight: Tensor, window: Sequence[Any]) -> Tensor:
+        """Multiply by the transposed, modified weight of a 2d convolution.
+
+        ``window`` is padding, output padding, stride, dilation and groups.
+        """
+        pack = partial(pack_with, onednn._reorder_convolution_transpose_weight, (*window, list(values.shape)))
+        packed = self.make(weight, modifier, "backward", pack)
+        return cast(Tensor, onednn._convolution_transpose_pointwise(values, packed, None, *window, "none", [], ""))
+
+
+def pack_with(reorder: Any, geometry: Sequence[Any], weight: Tensor) -> Tensor:
+    """Pack a weight with an operator of oneDNN, for images of this shape; others go through it as well."""
+    return cast(Tensor, reorder(weight, *geometry))
 
 
 def packs(operator: Any, weight: Tensor) -> bool:
     """Whether oneDNN can take this weight packed, which saves packing it again in each call."""
     plain = operator == aten.conv2d.default and weight.dtype == torch.float32 and weight.device.type == "cpu"
-    return plain and torch.backends.mkldnn.is_available()
+    return plain and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 #: What was made for each model that is alive.
