@@ -188,10 +188,11 @@ def test_packed_convolutions_in_single_precision_give_what_plain_ones_do(kind: s
     module, shape = AFFINE[kind][0](), AFFINE[kind][1]
     rule = RULES[name][0]
     plain = recorded(exported(module, *shape))
-    expected = relevance(plain, seeds(plain), rules=Composite(name, rule, rule))
+    given = seeds(plain)
+    expected = relevance(plain, given, rules=Composite(name, rule, rule))
     torch.set_default_dtype(torch.float32)
     packed = record(exported(module.float(), *shape), inputs(plain).float().view(2, 1, 1, -1))
-    found = relevance(packed, seeds(plain).float(), rules=Composite(name, rule, rule))
+    found = relevance(packed, given.float(), rules=Composite(name, rule, rule))
     torch.testing.assert_close(found, expected.float(), rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
 
 
