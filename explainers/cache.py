@@ -173,12 +173,6 @@ class Cache:
         """Ask for a result and wait for it."""
         return self.submit(key, compute, durable=durable).result()
 
-    def clear(self) -> None:
-        """Forget all results in memory; the disk keeps its own."""
-        with self._lock:
-            self._results.clear()
-            self._counters.entries = self._counters.bytes = 0
-
     def _leave(self, key: str, computation: _Computation[Any]) -> None:
         with self._lock:
             computation.waiting -= 1
