@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 
 from explainers.errors import ImageError, SelectionError
@@ -18,17 +19,28 @@ MAX_FILE = 2**30
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A picture on the server that has not been read yet; ``box`` (left, top, right, bottom) cuts a part out of it."""
+class Sample(ABC):
+    """A picture on the server that has not been read yet."""
 
     name: str
-    path: Path
+    _: KW_ONLY
     label: str | None = None
     caption: str = ""
+
+    @abstractmethod
+    def read(self, *, frame: int | None = None, window: Window = None) -> Picture:
+        """Read the picture, with ``frame`` and ``window`` as for an upload; raises ImageError."""
+
+
+@dataclass(frozen=True)
+class File(Sample):
+    """A picture in a file; ``box`` (left, top, right, bottom) cuts a part out of it."""
+
+    path: Path
     box: tuple[int, int, int, int] | None = None
 
     def read(self, *, frame: int | None = None, window: Window = None) -> Picture:
-        """Read the picture, with ``frame`` and ``window`` as for an upload; raises ImageError."""
+        """Read the file, or what ``box`` cuts out of it; raises ImageError."""
         try:
             if self.path.stat().st_size > MAX_FILE:
                 raise ImageError(f"{self.name} has more than {MAX_FILE / 2**30:g} GiB. Save it smaller.")
@@ -70,7 +82,7 @@ def find(folder: Path) -> Samples:
         raise ImageError(f"{folder} holds no pictures in any of its {len(paths)} files. Put {ACCEPTED} files into it.")
     relative = sorted((path.relative_to(root) for path in pictures), key=lambda path: natural_key(path.parts))
     return Samples(
-        Sample(path.as_posix(), root / path, path.parts[0] if len(path.parts) > 1 else None) for path in relative
+        File(path.as_posix(), root / path, label=path.parts[0] if len(path.parts) > 1 else None) for path in relative
     )
 
 
