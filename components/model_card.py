@@ -11,7 +11,7 @@ from sample_models import SampleModel
 
 
 def draw_model(info: ModelInfo, sample: SampleModel | None) -> None:
-    """Draw what a model is, how it sees pictures, and its layers; for a sample model also what to look for in it."""
+    """Draw what a model is, how it sees pictures, and its layers."""
     st.subheader(sample.title if sample else info.name)
     if sample:
         st.markdown(sample.sentence)
@@ -23,9 +23,6 @@ def draw_model(info: ModelInfo, sample: SampleModel | None) -> None:
     st.markdown(describe_preprocessing(info.preprocessing))
     for note in info.notes:
         st.caption(note)
-    if sample and sample.spoiler:
-        with st.expander("What should you find here? (spoiler)"):
-            st.markdown(sample.spoiler)
     with st.expander("Layers, under the names their author gave them"):
         st.dataframe(table(info.layers), hide_index=True, alt=f"The layers of {info.name}")
     with st.expander("Classes"):

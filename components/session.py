@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -16,6 +14,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 import sample_models
 from explainers.errors import ImageError
 from explainers.images import Picture, Sample, find, read
+from explainers.settings import settings
 
 SAMPLES, YOURS, FOLDER = "Samples", "Yours", "Folder"
 
@@ -83,13 +82,16 @@ def choose_model() -> Any:
         st.query_params.pop("model", None)
         return own[chosen]
     st.query_params["model"] = chosen
+    st.caption(samples[chosen].sentence)
+    with st.expander("What should you find here? (spoiler)"):
+        st.markdown(samples[chosen].spoiler)
     with st.spinner(f"Opening {samples[chosen].title} …"):
         return open_sample(chosen)
 
 
 def choose_pictures(model_name: str) -> Sequence[Sample | Picture]:
     """Draw the picker of where pictures come from, and the upload; returns the pictures to choose from."""
-    root = os.environ.get("LIGHTBOX_DATA")
+    root = settings().data
     files = st.session_state.get("uploaded_images") or []
     sources = [SAMPLES] + [YOURS] * bool(files) + [FOLDER] * bool(root)
     if len(files) != st.session_state.get("seen_files"):
@@ -118,7 +120,7 @@ def choose_pictures(model_name: str) -> Sequence[Sample | Picture]:
     if source == YOURS:
         return read_uploads(files)
     if source == FOLDER and root:
-        return find(Path(root))
+        return find(root)
     samples = sample_models.models()
     return (samples.get(model_name) or next(iter(samples.values()))).pictures
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -40,14 +41,14 @@ def draw_upload(pictures: Sequence[Sample | Picture]) -> None:
     )
     if file is None:
         st.markdown(HELP)
+        compute.prepare_upload()
         return
     try:
         proposal = _propose(file)
         class_names = compute.read_class_names(names_file.getvalue(), names_file.name) if names_file else ()
         settings = _fill_form(proposal, class_names)
         if settings is not None:
-            with st.spinner("Opening the model and tracing its graph …"):
-                st.session_state["tested"] = (file.file_id, _load(file, settings))
+            st.session_state["tested"] = (file.file_id, _load(file, settings))
         fileid, model = st.session_state.get("tested", ("", None))
         if fileid == file.file_id:
             _draw_test(model, pictures)
@@ -77,8 +78,8 @@ def _look(file: Any, architecture: str | None) -> Proposal:
     if key not in known:
         if architecture is None:
             known.clear()  # another file: what was found in the last one is of no more use
-        with st.spinner("Looking at the file …"):
-            known[key] = compute.propose(file.getvalue(), file.name, architecture)
+        with _waiting("Looking at the file …") as waiting:
+            known[key] = compute.propose(file.getvalue(), file.name, architecture, waiting)
     return known[key]
 
 
@@ -118,8 +119,20 @@ def _fill_form(proposal: Proposal, class_names: Sequence[str]) -> dict[str, Any]
     }
 
 
+@contextmanager
+def _waiting(what: str) -> Iterator[Callable[[], object]]:
+    """Say what is waited for, with a button to stop it; gives what the wait calls, so that any click ends it."""
+    place = st.empty()
+    with place.container():
+        st.button("Stop", icon=":material/stop:", key=f"stop-{what}")
+        with st.spinner(what, show_time=True):
+            yield st.empty().empty
+    place.empty()
+
+
 def _load(file: Any, settings: dict[str, Any]) -> Any:
-    model = compute.load(file.getvalue(), file.name, **settings)
+    with _waiting("Opening the model and tracing its graph …") as waiting:
+        model = compute.load(file.getvalue(), file.name, waiting, **settings)
     return replace(model, info=replace(model.info, private=True))
 
 

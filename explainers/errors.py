@@ -32,5 +32,13 @@ class ComputationError(LightboxError):
     """A computation that ended without a usable result, such as a model output that is not finite."""
 
 
+class NotesError(LightboxError):
+    """A name, tag or file of notes that cannot be kept or read."""
+
+
+class SettingError(LightboxError):
+    """A setting of the server that cannot be used."""
+
+
 class CancelledError(LightboxError):
     """A computation that was stopped on request."""

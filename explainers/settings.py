@@ -1,0 +1,75 @@
+"""Settings of a server, from the environment or one TOML file. Free of torch."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from explainers.errors import SettingError
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be set: as ``LIGHTBOX_NAME`` in the environment, or ``name = value`` in the file LIGHTBOX_SETTINGS.
+
+    The environment goes before the file. Sizes are in bytes, times in seconds.
+    """
+
+    #: Where results on server-side pictures and indexes are kept.
+    cache: Path = Path.home() / ".cache" / "lightbox"
+    #: The file of people's notes; None for one in the folder above.
+    notes: Path | None = None
+    #: How much the results in memory, and those on disk, may take.
+    memory: int = 2 * GIB
+    disk: int = 8 * GIB
+    #: A folder of pictures that everybody on this server may see.
+    data: Path | None = None
+    #: What opening an uploaded model may take, in a process of its own.
+    upload_memory: int = 6 * GIB
+    upload_seconds: int = 180
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process; raises SettingError."""
+    file = os.environ.get("LIGHTBOX_SETTINGS")
+    given = read_file(Path(file)) if file else {}
+    names = [field.name for field in fields(Settings)]
+    variables = {
+        name: os.environ[f"LIGHTBOX_{name.upper()}"] for name in names if f"LIGHTBOX_{name.upper()}" in os.environ
+    }
+    return make(given | variables)
+
+
+def read_file(file: Path) -> dict[str, Any]:
+    """Read a TOML file of settings; raises SettingError if it is not one."""
+    try:
+        return tomllib.loads(file.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise SettingError(
+            f"The settings in {file} cannot be read: {error}. Mend the file, or unset LIGHTBOX_SETTINGS."
+        ) from None
+
+
+def make(given: Mapping[str, Any]) -> Settings:
+    """Check settings by their names and kinds; raises SettingError."""
+    kinds = {field.name: int if field.type == "int" else Path for field in fields(Settings)}
+    if unknown := sorted(given.keys() - kinds):
+        raise SettingError(f"There is no setting '{unknown[0]}'. Choose from {', '.join(kinds)}.")
+    return Settings(**{name: convert(name, item, kinds[name]) for name, item in given.items()})
+
+
+def convert(name: str, item: Any, kind: type) -> Any:
+    """Read a setting as its kind; raises SettingError."""
+    try:
+        return kind(item)
+    except (TypeError, ValueError):
+        wanted = "a whole number" if kind is int else "a path"
+        raise SettingError(f"The setting '{name}' is '{item}'; {wanted} was expected. Change it.") from None
