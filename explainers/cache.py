@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
+from functools import cache as remember
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -36,6 +37,12 @@ STRIPE = 3
 def digest(*parts: Any) -> str:
     """Name content: SHA-256 over JSON values, independent of the order of mappings."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@remember
+def code_digest() -> str:
+    """SHA-256 of Lightbox's own code: what other code computed is not mixed with what this computes."""
+    return digest(*(file.read_text() for file in sorted(Path(__file__).parent.rglob("*.py"))))
 
 
 @dataclass
@@ -87,6 +94,11 @@ class Job(Generic[R]):
     def progress(self) -> float:
         """How much is done, from 0 to 1."""
         return self._computation.progress.fraction
+
+    @property
+    def steps(self) -> Progress:
+        """The steps done and to do, their rate and the time left."""
+        return self._computation.progress
 
     def result(self, timeout: float | None = None) -> R:
         """Wait for the result; raises what the computation raised, or TimeoutError after ``timeout`` seconds."""
@@ -216,7 +228,7 @@ class Cache:
                     self._counters.disk_hits += 1
                 return found  # type: ignore[return-value]  # equal keys name results of one kind
             result = self._compute(compute, progress)
-            _write(file, store(result))
+            write_file(file, store(result))
         return result
 
     def _compute(self, compute: Callable[[Progress], R], progress: Progress) -> R:
@@ -280,9 +292,9 @@ def _read(file: Path) -> Result | None:
     return result
 
 
-def _write(file: Path, data: bytes) -> None:
+def write_file(file: Path, data: bytes) -> None:
     """Write a file so that a reader sees all of it or nothing."""
-    file.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
     temporary.write_bytes(data)
     temporary.replace(file)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import queue
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
 
 from explainers.errors import CancelledError
@@ -17,10 +19,17 @@ class Progress:
         self.done = 0
         self.total = 0
         self._stop = threading.Event()
+        self._reports: deque[tuple[float, int]] = deque(maxlen=32)
 
     def __call__(self, done: int, total: int) -> None:
         """Report that ``done`` of ``total`` steps are done; raises CancelledError once a cancel was asked for."""
         self.done, self.total = done, total
+        if total:
+            self._reports.append((time.monotonic(), done))
+        self.check()
+
+    def check(self) -> None:
+        """Raise CancelledError once a cancel was asked for."""
         if self._stop.is_set():
             raise CancelledError("The computation was stopped. Start it again when you need it.")
 
@@ -32,6 +41,19 @@ class Progress:
     def fraction(self) -> float:
         """How much is done, from 0 to 1."""
         return self.done / self.total if self.total else 0.0
+
+    @property
+    def rate(self) -> float:
+        """Steps per second over the latest reports; 0 before there are two."""
+        if not self._reports:
+            return 0.0
+        (start, first), (end, last) = self._reports[0], self._reports[-1]
+        return (last - first) / (end - start) if end > start else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest will take at this rate; None as long as that is not known."""
+        return (self.total - self.done) / self.rate if self.rate > 0 else None
 
 
 class Workers:

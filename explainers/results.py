@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Int, UInt8
 
 from explainers.preprocessing import Preprocessing
 from explainers.regions import Region
@@ -22,7 +22,8 @@ class Layer:
 
     ``shape`` is its output for one image, without the batch dimension. ``layout`` says where space is in it:
     "channels first" (C, H, W), "channels last" (H, W, C), "tokens" (N, C; the last ``grid`` tokens are the image, row
-    by row) or "none". ``grid`` is (rows, columns) of the spatial map, (1, 1) without space.
+    by row), "heads" (C, N, D: tokens for each attention head) or "none". ``grid`` is (rows, columns) of the spatial
+    map, (1, 1) without space.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Layer:
     @property
     def channels(self) -> int:
         """The number of channels (concepts) of the layer's output."""
-        return self.shape[0] if self.layout in ("channels first", "none") else self.shape[-1]
+        return self.shape[-1] if self.layout in ("channels last", "tokens") else self.shape[0]
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,94 @@ class Attribution(Result):
     def gap(self) -> float | None:
         """How far the sum is from what completeness demands, in the units of the output."""
         return None if self.expected is None else self.total - self.expected
+
+
+@dataclass(frozen=True)
+class ConceptRelevance(Result):
+    """What each concept of a layer did for one output of one image.
+
+    ``relevance`` is signed, in the units of the output (logit), summed over the layer's places or those in a region;
+    ``maximum`` and ``mean`` are activations over all places. ``output`` is the explained output.
+    """
+
+    relevance: Float32[np.ndarray, " concept"]
+    maximum: Float32[np.ndarray, " concept"]
+    mean: Float32[np.ndarray, " concept"]
+    output: float
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def shares(self) -> Float32[np.ndarray, " concept"]:
+        """Each concept's part, with its sign, of the sum of absolute relevances (all zero if that is zero)."""
+        whole = np.abs(self.relevance).sum()
+        return self.relevance / whole if whole else np.zeros_like(self.relevance)
+
+    def top(self, count: int = 8) -> list[int]:
+        """The most relevant concepts, for or against, best first."""
+        return [int(concept) for concept in np.argsort(-np.abs(self.relevance), kind="stable")[:count]]
+
+    def needed(self, share: float = 0.8) -> int:
+        """How many of the most relevant concepts carry a share of all absolute relevance together."""
+        carried = np.cumsum(np.sort(np.abs(self.shares.astype(np.float64)))[::-1])
+        return min(int((carried < share - 1e-6).sum()) + 1, len(carried))
+
+
+@dataclass(frozen=True)
+class ConceptHeatmaps(Result):
+    """Where chosen concepts of a layer are seen: relevance of every input pixel through each of them alone.
+
+    ``values`` are summed over colours, in the units of the output; ``relevance`` is each concept's at its layer.
+    """
+
+    concepts: Int[np.ndarray, " concept"]
+    values: Float32[np.ndarray, "concept height width"]
+    relevance: Float32[np.ndarray, " concept"]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def heatmap(self, concept: int) -> Float32[np.ndarray, "height width"]:
+        """The heatmap of one of the chosen concepts."""
+        found: Float32[np.ndarray, "height width"] = self.values[self.concepts.tolist().index(concept)]
+        return found
+
+
+@dataclass(frozen=True)
+class ConceptGraph(Result):
+    """Where the relevance of concepts comes from, layer by layer downwards.
+
+    Node n is the concept ``concepts[n]`` of the layer ``layers[levels[n]]``; level 0 holds what was asked for. Edge e
+    says that ``weights[e]`` of the relevance of node ``uppers[e]`` comes from node ``lowers[e]``, one of its most
+    relevant parents. A node's ``relevance`` is what all nodes of the level above have from it.
+    """
+
+    layers: tuple[str, ...]
+    levels: Int[np.ndarray, " node"]
+    concepts: Int[np.ndarray, " node"]
+    relevance: Float32[np.ndarray, " node"]
+    uppers: Int[np.ndarray, " edge"]
+    lowers: Int[np.ndarray, " edge"]
+    weights: Float32[np.ndarray, " edge"]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WhatIf(Result):
+    """A decision before and after concepts were silenced, damped or boosted; heatmaps explain the same target."""
+
+    logits: Float32[np.ndarray, "2 class"]
+    probabilities: Float32[np.ndarray, "2 class"]
+    heatmaps: Float32[np.ndarray, "2 height width"]
+    outputs: Float32[np.ndarray, "2"]
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def before(self) -> Prediction:
+        """The prediction as it was."""
+        return Prediction(self.logits[0], self.probabilities[0])
+
+    @property
+    def after(self) -> Prediction:
+        """The prediction with the changed concepts."""
+        return Prediction(self.logits[1], self.probabilities[1])
 
 
 def pack(picture: UInt8[np.ndarray, "height width 3"], attribution: Attribution) -> bytes:

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import safetensors.torch
+import timm
 import torch
 from torch import nn
 
@@ -14,6 +15,8 @@ from explainers.graph import loader, sandbox
 from explainers.graph.export import export
 from explainers.graph.stored import keep, pack, unpack
 from explainers.preprocessing import Preprocessing
+from explainers.relevance.propagation import relevance
+from explainers.relevance.tape import record
 from explainers.settings import make, settings
 
 
@@ -112,6 +115,15 @@ def test_a_stored_model_keeps_graph_layers_and_shared_weights():
     assert again.info == model.info
     assert torch.equal(again(images), model(images))
     assert pack(again) == pack(model)
+
+
+def test_relevance_of_a_stored_model_is_that_of_the_model():
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, num_classes=4)
+    model = export(vit, "vit", Preprocessing((32, 32), 32))
+    again, images = unpack(pack(model)), torch.randn(2, 3, 32, 32)
+    found, expected = (relevance(record(one, images), torch.ones(1, 2, 4)) for one in (again, model))
+    assert expected.abs().sum() > 0
+    assert torch.equal(found, expected)
 
 
 def test_damaged_bytes_of_a_model_are_refused():

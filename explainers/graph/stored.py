@@ -70,8 +70,6 @@ def keep(name: str, content: str, make: Callable[[], Model]) -> Model:
 
 def describe(node: fx.Node) -> dict[str, Any]:
     """A node as plain data."""
-    value = node.meta.get("val")
-    shape = [getattr(size, "node", size) for size in value.shape] if isinstance(value, Tensor) else None
     return {
         "name": node.name,
         "op": node.op,
@@ -80,9 +78,25 @@ def describe(node: fx.Node) -> dict[str, Any]:
         "kwargs": {key: plain(item) for key, item in node.kwargs.items()},
         "layers": node.meta.get("layers", []),
         "stack": [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()],
-        "shape": shape and [size if isinstance(size, int) else int(size.hint) for size in shape],
-        "dtype": plain(value.dtype) if isinstance(value, Tensor) else None,
+        "value": describe_value(node.meta.get("val")),
     }
+
+
+def describe_value(value: Any) -> Any:
+    """Shape and type of a node's value, of each where there are several; sizes that depend on the batch as for two."""
+    if isinstance(value, list | tuple):
+        return [describe_value(one) for one in value]
+    if not isinstance(value, Tensor):
+        return None
+    shape = [size if isinstance(size, int) else int(size.node.hint) for size in value.shape]
+    return {"shape": shape, "type": plain(value.dtype)}
+
+
+def restore_value(entry: Any) -> Any:
+    """A node's value without numbers, from plain data."""
+    if isinstance(entry, list):
+        return [restore_value(one) for one in entry]
+    return entry and torch.empty(entry["shape"], dtype=argument(entry["type"], {}), device="meta")
 
 
 def target_name(node: fx.Node) -> str:
@@ -138,8 +152,7 @@ def restore(graph: fx.Graph, entry: dict[str, Any], nodes: dict[str, fx.Node]) -
         raise ValueError(f"Two nodes are named {entry['name']}.")
     node.meta["layers"] = [tuple(pair) for pair in entry["layers"]]
     node.meta["nn_module_stack"] = {path: (path, "") for path in entry["stack"]}
-    if entry["shape"] is not None:
-        node.meta["val"] = torch.empty(entry["shape"], dtype=argument(entry["dtype"], nodes), device="meta")
+    node.meta["val"] = restore_value(entry["value"])
     return node
 
 
