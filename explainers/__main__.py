@@ -1,4 +1,4 @@
-"""Lightbox from the command line: ``python -m explainers attribute|models|methods``."""
+"""Lightbox from the command line: ``python -m explainers attribute|index|models|methods``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from explainers.errors import LightboxError, SelectionError
+from explainers.jobs import Progress
+
+if TYPE_CHECKING:
+    from explainers.images import Samples
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,6 +48,18 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, help="where to write the heatmap as PNG")
     add("--array", type=Path, help="where to write scores and picture as .npz")
     add("--json", type=Path, help="where to write the result as JSON (default: standard output)")
+    index = commands.add_parser("index", help="store what a model uses in each image of a folder; run again to go on")
+    index.set_defaults(run=build_index)
+    add = index.add_argument
+    add("--model", required=True, help="a sample model's name, or a model file")
+    add("--architecture", help="for a checkpoint, such as timm/resnet50; guessed if left out")
+    add("--classes", type=Path, help="a file of class names (text, CSV or JSON)")
+    add("--data", type=Path, help="a folder of images, whose folders give labels (default: the sample model's own)")
+    add("--out", required=True, type=Path, metavar="STORE", help="the folder of the index, which may be there already")
+    add("--layers", default="", metavar="A,B", help="names of layers (default: a late one with places)")
+    add("--composite", default="automatic", help="the rules of relevance (default: automatic)")
+    add("--batch", type=int, default=16, help="images that go through the network at once (default: 16)")
+    add("--dask", default="", metavar="ADDRESS", help="compute on the workers of the Dask scheduler at this address")
     return top
 
 
@@ -106,6 +122,50 @@ def attribute_image(options: argparse.Namespace) -> None:
         options.json.write_text(text + "\n")
     else:
         print(text)
+
+
+def build_index(options: argparse.Namespace) -> None:
+    """Build an index, or go on with it, and tell what was added; stopped by Ctrl-C it keeps what was done."""
+    from explainers.concepts.layers import default_layer
+    from explainers.index import building
+
+    samples = find_samples(options)
+    model = open_model(options)
+    layers = [name.strip() for name in options.layers.split(",")] if options.layers else [default_layer(model)]
+    job = building.start(
+        model, samples, options.out, layers, composite=options.composite, batch=options.batch, cluster=options.dask
+    )
+    try:
+        while not job.wait(0.5):
+            show_progress(job.steps)
+    except KeyboardInterrupt:
+        job.cancel()
+    finally:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
+    built = job.result()
+    for sentence in (*built.notes, *built.unreadable):
+        print(sentence, file=sys.stderr)
+    print(f"{built.added} of {len(samples)} images added to {options.out}")
+
+
+def find_samples(options: argparse.Namespace) -> Samples:
+    """List the images of the folder, or without one those that a sample model brings."""
+    import sample_models
+    from explainers import images
+
+    if options.data:
+        return images.find(options.data)
+    if options.model not in sample_models.models():
+        raise SelectionError(f"{options.model} is no sample model and brings no images. Give a folder with --data.")
+    return sample_models.models()[options.model].references
+
+
+def show_progress(steps: Progress) -> None:
+    """Overwrite one line on a terminal with how far a build is."""
+    if sys.stderr.isatty():
+        left = "" if steps.seconds_left is None else f", {steps.seconds_left:.0f} s left"
+        print(f"\r\033[K{steps.done} of {steps.total} images, {steps.rate:.1f} a second{left}", end="", file=sys.stderr)
 
 
 def open_model(options: argparse.Namespace) -> Any:

@@ -13,12 +13,16 @@ TORCH_FREE = {
     "compute",
     "errors",
     "images",
+    "index",
     "jobs",
+    "notes",
     "parameters",
     "preprocessing",
     "proposal",
+    "prototypes",
     "regions",
     "results",
+    "settings",
     "targets",
 }
 

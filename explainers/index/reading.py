@@ -1,0 +1,169 @@
+"""Reading an index: what a concept is, from arrays alone. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Float32, Int
+
+from explainers.errors import SelectionError
+from explainers.index.recipe import Recipe
+from explainers.index.samples import StoredSamples, Upload
+from explainers.index.store import COLUMNS, find_shards, mistaken, read_manifest
+
+By = Literal["relevance", "activation"]
+Of = Literal["predicted", "label"]
+Kind = Literal["max", "mean"]
+
+
+def open_index(store: Path, uploads: Sequence[Upload] = ()) -> Index:
+    """Open an index as it is at this moment, also while it is being built; raises SelectionError.
+
+    ``uploads`` are the session's own pictures, if the index was built from them.
+    """
+    recipe = read_manifest(store)
+    if recipe is None:
+        raise SelectionError(f"There is no index in {store}. Build one first.")
+    return Index(store, recipe, uploads)
+
+
+class Index:
+    """Concept relevances and activations of a reference set; rows that are added later need an index opened anew.
+
+    ``table`` has a row a sample: name, digest (of the picture), label and predicted (class indices, -1 for none),
+    label_name, output (the predicted class's logit), probability. ``samples[row]`` reads the picture. ``notes`` say
+    what is wrong. Layers are those of ``recipe.layers``; every method raises SelectionError for others, and for
+    concepts that there are not.
+    """
+
+    def __init__(self, store: Path, recipe: Recipe, uploads: Sequence[Upload]) -> None:
+        self.store = store
+        self.recipe = recipe
+        found = {shard: shard.damage(recipe, thorough=False) for shard in find_shards(store)}
+        self._shards = [shard for shard, damage in found.items() if not damage]
+        self.notes = tuple(
+            f"The shard {shard.folder.name} {damage}; its rows are missing until the index is built again."
+            for shard, damage in found.items()
+            if damage
+        )
+        tables = [shard.table() for shard in self._shards]
+        empty = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
+        table = pd.concat([empty, *tables], ignore_index=True)
+        self.samples = StoredSamples(list(table.pop("sample")), {one.picture.digest: one.picture for one in uploads})
+        self.table = table
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def relevance(self, layer: str, of: Of = "predicted") -> Float32[np.ndarray, "sample concept"]:
+        """Sum of relevance over places of every concept, for the predicted or the true class (NaN without one)."""
+        return self._relevance(layer, of).T
+
+    def activation(self, layer: str, kind: Kind = "max") -> Float32[np.ndarray, "sample concept"]:
+        """Maximum or mean over places of every concept's activation."""
+        return self._join(layer, kind)[:, : len(self)].T
+
+    def concept(
+        self, layer: str, concept: int, by: By = "relevance", of: Of = "predicted", kind: Kind = "max"
+    ) -> Float32[np.ndarray, " sample"]:
+        """One concept's values over the samples."""
+        if by == "relevance":
+            return self._relevance(layer, of, concept)
+        return self._join(layer, kind, concept)[: len(self)]
+
+    def reference_samples(
+        self,
+        layer: str,
+        concept: int,
+        by: By = "relevance",
+        count: int = 8,
+        klass: int | None = None,
+        of: Of = "predicted",
+        kind: Kind = "max",
+    ) -> Int[np.ndarray, " row"]:
+        """Rows of the samples in which a concept is strongest, the strongest first.
+
+        RelMax ``by`` relevance ``of`` the predicted or true class, ActMax by activation (Achtibat et al. 2023,
+        arXiv:2206.03208); among all samples, or those ``of`` one class.
+        """
+        values = self.concept(layer, concept, by, of, kind)
+        rows = np.arange(len(values)) if klass is None else np.flatnonzero(self.table[of] == klass)
+        rows = rows[~np.isnan(values[rows])]
+        if len(rows) > count:
+            least = np.partition(values[rows], -count)[-count]
+            rows = rows[values[rows] >= least]
+        ranked: np.ndarray = rows[np.argsort(-values[rows], kind="stable")[:count]]
+        return ranked
+
+    def by_class(self, layer: str, concept: int, of: Of = "predicted") -> pd.DataFrame:
+        """Which decisions a concept serves: by class the ``samples``, their mean ``relevance``, and its parts.
+
+        Sorted by relevance; ``positive`` (for the class) and ``negative`` (against it) add up to it.
+        """
+        values = self.concept(layer, concept, of=of)
+        parts = {"relevance": values, "positive": values.clip(0), "negative": values.clip(None, 0)}
+        groups = pd.DataFrame({"class": self.table[of], **parts}).dropna().groupby("class")
+        found = groups.mean()
+        found.insert(0, "samples", groups.size())
+        return found.sort_values("relevance", ascending=False)
+
+    def usage(self, layer: str, share: float = 0.01) -> Float[np.ndarray, " concept"]:
+        """In which share of the samples each concept carries more than ``share`` of all absolute relevance."""
+        used, samples = np.zeros(self._concepts(layer)), 0
+        for part in self._read(layer, "predicted"):
+            size = np.abs(part)
+            used += (size > share * size.sum(axis=0)).sum(axis=1)
+            samples += size.shape[1]
+        return used / max(1, samples)
+
+    def similar(
+        self, layer: str, concept: int, count: int = 8
+    ) -> tuple[Int[np.ndarray, " concept"], Float[np.ndarray, " concept"]]:
+        """The concepts whose relevances over the samples are most alike, and their cosines, the nearest first."""
+        products, squares = np.zeros((2, self._concepts(layer)))
+        for part, one in zip(self._read(layer, "predicted"), self._read(layer, "predicted", concept), strict=True):
+            products += part @ one
+            squares += np.einsum("cs,cs->c", part, part)
+        lengths = np.sqrt(squares * squares[concept])
+        cosines = np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+        others = np.delete(np.arange(len(cosines)), concept)
+        nearest = others[np.argsort(-cosines[others], kind="stable")[:count]]
+        return nearest, cosines[nearest]
+
+    def _concepts(self, layer: str) -> int:
+        if layer not in self.recipe.layers:
+            raise SelectionError(f"The index has no layer '{layer}'; it has {', '.join(self.recipe.layers)}.")
+        return self.recipe.layers[layer]
+
+    def _read(self, layer: str, quantity: str, concept: int | None = None) -> list[np.ndarray]:
+        """Map a layer's values, shard by shard; they may go on beyond the rows of this index."""
+        concepts = self._concepts(layer)
+        if concept is not None and not 0 <= concept < concepts:
+            raise SelectionError(f"Concept {concept} was asked for, but the layer {layer} has 0 to {concepts - 1}.")
+        place = list(self.recipe.layers).index(layer)
+        chosen = slice(None) if concept is None else concept
+        while True:
+            try:
+                return [shard.values(place, quantity)[chosen] for shard in self._shards]
+            except FileNotFoundError:  # merged meanwhile, which keeps the order of the rows
+                found = find_shards(self.store)
+                if found == self._shards or sum(shard.rows for shard in found) < len(self):
+                    raise SelectionError(f"The index in {self.store} has lost rows. Open or build it again.") from None
+                self._shards = found
+
+    def _join(self, layer: str, quantity: str, concept: int | None = None) -> Float32[np.ndarray, "*concept sample"]:
+        """Read a layer's values, or those of one concept, into memory."""
+        empty = np.empty((self._concepts(layer), 0) if concept is None else 0, np.float32)
+        return np.concatenate([empty, *self._read(layer, quantity, concept)], axis=-1)
+
+    def _relevance(self, layer: str, of: Of, concept: int | None = None) -> Float32[np.ndarray, "*concept sample"]:
+        found = self._join(layer, "predicted", concept)[..., : len(self)]
+        if of == "label":
+            mistakes = mistaken(self.table)
+            found[..., mistakes] = self._join(layer, "label", concept)[..., : mistakes.sum()]
+            found[..., self.table["label"] < 0] = np.nan
+        return found

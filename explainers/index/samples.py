@@ -1,0 +1,84 @@
+"""How an index finds its pictures again. Free of torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from explainers.errors import ImageError
+from explainers.images import Picture, Sample
+from explainers.images.picture import Window
+
+#: Where the kinds of samples are defined; an index that names others is refused.
+PACKAGES = ("explainers", "sample_models")
+
+
+@dataclass(frozen=True)
+class Upload(Sample):
+    """A picture that a person uploaded, held in memory: an index of it holds its digest, never its pixels."""
+
+    picture: Picture
+
+    def read(self, *, frame: int | None = None, window: Window = None) -> Picture:
+        """Give the picture; ``frame`` and ``window`` were chosen when it was uploaded."""
+        return replace(self.picture, label=self.label)
+
+
+def write_sample(sample: Sample) -> str:
+    """Describe as JSON how to find a sample again."""
+    return json.dumps(describe(sample))
+
+
+def read_sample(text: str, uploads: Mapping[str, Picture]) -> Sample:
+    """Find a sample by its description, an upload among the session's pictures by digest; raises ImageError."""
+    sample: Sample = find(json.loads(text), uploads)
+    return sample
+
+
+def describe(value: Any) -> Any:
+    """Write what a sample consists of as plain values."""
+    if isinstance(value, Picture):
+        return {"upload": value.digest}
+    if isinstance(value, Path):
+        return {"path": str(value)}
+    if is_dataclass(value):
+        kind = f"{type(value).__module__}:{type(value).__qualname__}"
+        return {"kind": kind, "fields": {field.name: describe(getattr(value, field.name)) for field in fields(value)}}
+    return [describe(item) for item in value] if isinstance(value, tuple) else value
+
+
+def find(value: Any, uploads: Mapping[str, Picture]) -> Any:
+    """Make what ``describe`` described."""
+    if isinstance(value, list):
+        return tuple(find(item, uploads) for item in value)
+    if not isinstance(value, dict):
+        return value
+    if "path" in value:
+        return Path(value["path"])
+    if "upload" in value:
+        if value["upload"] not in uploads:
+            raise ImageError("The picture was uploaded in a session that has ended. Upload it again.")
+        return uploads[value["upload"]]
+    module, _, name = value["kind"].partition(":")
+    if module.partition(".")[0] not in PACKAGES:
+        raise ImageError(f"The index names a picture of the unknown kind {value['kind']}. Build the index again.")
+    kind = getattr(import_module(module), name)
+    return kind(**{field: find(item, uploads) for field, item in value["fields"].items()})
+
+
+@dataclass(frozen=True)
+class StoredSamples:
+    """The samples of an index by row, made when they are asked for."""
+
+    descriptions: Sequence[str]
+    uploads: Mapping[str, Picture]
+
+    def __len__(self) -> int:
+        return len(self.descriptions)
+
+    def __getitem__(self, row: int) -> Sample:
+        return read_sample(self.descriptions[row], self.uploads)
