@@ -140,8 +140,9 @@ def compare_concepts(name: str, pairs: int, count: int) -> None:
     def theirs() -> Tensor:
         conditions = [{layer: [channel], "y": [3]} for channel in channels]
         kind = EpsilonPlusFlat(canonizers=[NETWORKS[name][1]()])
-        heatmaps: Tensor = attribution(image.clone().requires_grad_(), conditions, kind).heatmap
-        return heatmaps.detach()
+        inputs = image.clone().requires_grad_()  # more than eight at once would not fit into memory
+        parts = attribution.generate(inputs, conditions, kind, batch_size=8, verbose=False)
+        return torch.cat([part.heatmap.detach() for part in parts])
 
     def backward() -> float:
         inputs = image.clone().requires_grad_()
@@ -184,7 +185,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=7, help="measured runs of each contestant (default: 7)")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
-    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=["resnet50", "vgg16", "vit_b_16"])
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=[*NETWORKS])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 16], help="batch sizes (default: 1 16)")
     parser.add_argument("--concepts", nargs="+", type=int, default=[8, 64], help="numbers of concepts (default: 8 64)")
     given = parser.parse_args()

@@ -32,7 +32,7 @@ from explainers.graph.zoo import build, fill
 from explainers.jobs import Progress
 from explainers.preprocessing import Preprocessing
 from explainers.relevance.propagation import relevance
-from explainers.relevance.seeds import seed_region, seed_targets
+from explainers.relevance.seeds import seed_entries, seed_targets
 from explainers.relevance.tape import record
 from explainers.results import Target
 
@@ -168,7 +168,7 @@ def propagate(model: Model, images: Tensor, stop: str) -> Tensor:
     """Relevance of the best class, or of a class's map, in a layer."""
     tape = record(model, images)
     if tape.output.dim() > 2:
-        return relevance(tape, seed_region(tape.output, 1), stop=stop)
+        return relevance(tape, seed_entries(tape.output, (1,)), stop=stop)
     return relevance(
         tape, seed_targets(tape.output, [Target(int(index)) for index in tape.output.argmax(1)]), stop=stop
     )

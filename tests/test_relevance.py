@@ -25,7 +25,7 @@ from explainers.relevance import rules
 from explainers.relevance.composites import COMPOSITES, Composite, choose_composite, composite
 from explainers.relevance.propagation import propagate, relevance
 from explainers.relevance.rules import Rule
-from explainers.relevance.seeds import seed_box, seed_region, seed_targets
+from explainers.relevance.seeds import seed_entries, seed_targets
 from explainers.relevance.tape import Tape, record
 from explainers.results import Passes, Target, passes
 
@@ -194,6 +194,21 @@ def test_packed_convolutions_in_single_precision_give_what_plain_ones_do(kind: s
     packed = record(exported(module.float(), *shape), inputs(plain).float().view(2, 1, 1, -1))
     found = relevance(packed, given.float(), rules=Composite(name, rule, rule))
     torch.testing.assert_close(found, expected.float(), rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["z-plus", "alpha-beta", "w-square", "flat"])
+def test_wide_convolutions_in_single_precision_give_what_plain_ones_do(name: str) -> None:
+    rule = RULES[name][0]
+    torch.manual_seed(4)
+    layers = [part for size in (2, 8) for part in (nn.Conv2d(size, 8, 3, padding=1), nn.ReLU())]
+    module = nn.Sequential(*layers, nn.AvgPool2d(8))
+    plain = recorded(exported(module, 2, 32, 40))
+    given = seeds(plain)
+    expected = relevance(plain, given, rules=Composite(name, rule, rule))
+    torch.set_default_dtype(torch.float32)
+    wide = record(exported(module.float(), 2, 32, 40), inputs(plain).float().view(2, 1, 1, -1))
+    found = relevance(wide, given.float(), rules=Composite(name, rule, rule))
+    assert (found - expected).norm() <= 5e-5 * expected.norm() > 0
 
 
 def test_the_box_rule_is_its_formula() -> None:
@@ -644,14 +659,14 @@ def test_relevance_of_a_segmentation_starts_in_a_region() -> None:
     region[:20, :20] = True
     pixel = torch.zeros_like(region)
     pixel[40, 30] = True
-    given = torch.cat([seed_region(tape.output, 1, mask) for mask in (region, pixel, None)])
+    given = torch.cat([seed_entries(tape.output, (1,), mask) for mask in (region, pixel, None)])
     found = propagate(tape, given, account=True)
     assert given[1].count_nonzero() == 1
     assert found.relevance[""].isfinite().all()
     accounted = found.relevance[""].sum((2, 3, 4)) + sum(found.ended.values())
     torch.testing.assert_close(accounted, given.sum((2, 3, 4)), rtol=1e-6, atol=1e-9)
     with pytest.raises(SelectionError, match="region has the shape"):
-        seed_region(tape.output, 1, region[:5])
+        seed_entries(tape.output, (1,), region[:5])
 
 
 class Detector(nn.Module):
@@ -669,11 +684,11 @@ class Detector(nn.Module):
 def test_relevance_of_a_box_stays_in_what_the_box_sees() -> None:
     torch.manual_seed(12)
     tape = recorded(export(Detector(), "detector", Preprocessing(size=(16, 16), resize=16)))
-    found = relevance(tape, seed_box(tape.output, box=1, value=4))[0]
+    found = relevance(tape, seed_entries(tape.output, (1, 4)))[0]
     assert found[:, :, :8, 8:].abs().sum() > 0
     assert found[:, :, 8:].count_nonzero() == found[:, :, :, :8].count_nonzero() == 0
     with pytest.raises(SelectionError, match="Output 4 was asked for"):
-        seed_box(tape.output, box=4, value=0)
+        seed_entries(tape.output, (4, 0))
 
 
 def test_a_layer_that_attention_held_constant_leads_to_has_no_relevance() -> None:

@@ -76,9 +76,7 @@ class Lrp(Method):
         progress: Progress,
     ) -> Scores:
         """Record one forward pass and propagate the targets' logits once."""
-        name, reason = choose_composite(model) if self.composite == "automatic" else (self.composite, "")
-        chosen = make_composite(name, model.info.preprocessing, self.epsilon, self.gamma)
-        chosen = replace(chosen, overrides=read_overrides(model, self.overrides, self.epsilon, self.gamma))
+        chosen, reason = self.choose_rules(model)
         maps, expected, details = [], [], []
         for _, image in sweep(1, len(targets), progress):
             found, scores = self.explain(model, inputs[image], [targets[i] for i in image.tolist()], chosen)
@@ -86,6 +84,12 @@ class Lrp(Method):
             expected.append(scores - sum((amounts[0] for amounts in found.ended.values()), torch.zeros_like(scores)))
             details += [tell(found, scores, row, float(maps[-1][row].sum())) for row in range(len(scores))]
         return Scores(torch.cat(maps), None if self.layer else torch.cat(expected), tuple(details), reason)
+
+    def choose_rules(self, model: Model) -> tuple[Composite, str]:
+        """Make the composite for a model; returns it and, if it was chosen for the model, a sentence that says why."""
+        name, reason = choose_composite(model) if self.composite == "automatic" else (self.composite, "")
+        chosen = make_composite(name, model.info.preprocessing, self.epsilon, self.gamma)
+        return replace(chosen, overrides=read_overrides(model, self.overrides, self.epsilon, self.gamma)), reason
 
     def explain(
         self,

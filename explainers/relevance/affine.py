@@ -11,8 +11,8 @@ from torch import Tensor
 
 from explainers.relevance.composites import TRANSPOSED
 from explainers.relevance.rules import Part, Term, negative, positive, same, stabilize
-from explainers.relevance.step import Relevance, Shares, Step
-from explainers.relevance.weights import packs
+from explainers.relevance.step import Relevance, Shares, Step, fold, unfold
+from explainers.relevance.weights import convolve, packs, suits_winograd, turn
 
 aten = torch.ops.aten
 KEEPING_SIGN = frozenset({aten.max_pool2d.default, aten.dropout.default, aten.adaptive_avg_pool2d.default})
@@ -38,7 +38,7 @@ def propagate_affine(step: Step) -> Shares:
         if step.account is not None:
             settle(step, part, quotient, stabilised, rule.stabilizer)
         for term in terms:
-            yield source, Relevance(transpose(step, term, quotient), modify_input(step, term))
+            yield source, Relevance(transpose(step, part, term, quotient), modify_input(step, term))
 
 
 def settle(
@@ -84,59 +84,56 @@ def modify_bias(step: Step, term: Term) -> Tensor | None:
 
 def stabilised_sum(step: Step, part: Part, terms: list[Term], epsilon: float) -> Float[Tensor, "*shape"]:
     """Sum what the operator makes of a part's modified inputs, weights and biases, and push it away from zero."""
-    target: Any = step.node.target
-    keywords = {name: value for name, value in step.node.kwargs.items() if name != "bias"}
     made: list[Tensor] = []
     for term in terms:
         values, bias = modify_input(step, term), modify_bias(step, term)
         values = torch.ones_like(step.argument(0, "input")) if values is None else values
         if part.sign and not made:  # a stabiliser of known sign costs nothing in the bias
-            channel = -1 if target == aten.linear.default else 1
+            channel = -1 if step.node.target == aten.linear.default else 1
             bias = values.new_zeros(step.tape.value(step.node).shape[channel]) if bias is None else bias
             bias = bias + part.sign * epsilon
-        weight = step.argument(1, "weight")
-        made.append(step.tape.weights.apply(target, term.weight, values, weight, bias, *step.node.args[3:], **keywords))
+        weight, weights = step.argument(1, "weight"), step.tape.weights
+        if is_wide(step, part):
+            made.append(convolve(values, weights.modify(weight, term.weight), bias))
+        else:
+            apply = partial(weights.apply, step.node.target, term.weight)
+            made.append(apply(values, weight, bias, *step.node.args[3:], **window(step)))
     total: Tensor = sum(made[1:], made[0])
-    return total if part.sign else stabilize(total, epsilon)
+    if not part.sign:
+        return stabilize(total, epsilon)
+    return total.clamp_(min=epsilon) if part.sign > 0 else total.clamp_(max=-epsilon)  # rounding may cross zero
 
 
-def transpose(step: Step, term: Term, quotient: Float[Tensor, "seed *out"]) -> Float[Tensor, "seed *in"]:
+def is_wide(step: Step, part: Part) -> bool:
+    """Whether Winograd's algorithm pays and is exact enough: no quotient has a denominator below the layer's output."""
+    values, weight = step.argument(0, "input"), step.argument(1, "weight")
+    bounded = part.sign > 0 and all(user.target == aten.relu.default for user in step.node.users)
+    return bounded and packs(step.node.target, weight) and suits_winograd(values, weight, *step.node.args[3:])
+
+
+def transpose(step: Step, part: Part, term: Term, quotient: Float[Tensor, "seed *out"]) -> Float[Tensor, "seed *in"]:
     """Multiply by the transposed, modified weight; seeds go into the batch of one convolution."""
-    values, plain = step.argument(0, "input"), step.argument(1, "weight")
-    if step.node.target == aten.linear.default:
-        pulled: Tensor = quotient @ step.tape.weights.modify(plain, term.weight)
+    target: Any = step.node.target
+    values, plain, weights = step.argument(0, "input"), step.argument(1, "weight"), step.tape.weights
+    if target == aten.linear.default:
+        pulled: Tensor = quotient @ weights.modify(plain, term.weight)
         return pulled
-    *window, groups, extra = geometry(step, values.dim() - 2)
-    channels = values.shape[1]
-    folded = quotient.flatten(0, 1)
-    summed = term.weight is torch.ones_like and groups == 1
-    if not summed and packs(step.node.target, plain):
-        stride, padding, dilation, *_ = window
-        spans = zip(values.shape[2:], folded.shape[2:], plain.shape[2:], stride, padding, dilation, strict=True)
-        more = [size - (out - 1) * s + 2 * p - (kernel - 1) * d - 1 for size, out, kernel, s, p, d in spans]
-        made = step.tape.weights.transpose(term.weight, folded, plain, (padding, more, stride, dilation, groups))
-        return made.reshape(*quotient.shape[:2], *values.shape[1:])
-    weight = step.tape.weights.modify(plain, term.weight)
+    folded, channels, rest = fold(quotient), values.shape[1], step.node.args[3:]
+    summed = term.weight is torch.ones_like and target not in TRANSPOSED and plain.shape[1] == channels
+    if not summed and is_wide(step, part):
+        return unfold(convolve(folded, weights.make(plain, term.weight, "turned", turn)), len(quotient))
+    if not summed and packs(target, plain):
+        return unfold(weights.transpose(term.weight, folded, values, plain, *rest), len(quotient))
+    weight = weights.modify(plain, term.weight)
     if summed:  # all channels get the same: go back to one of them only
         folded, weight, channels = folded.sum(1, keepdim=True), weight[:1, :1], 1
-    sizes = [size + more for size, more in zip(values.shape[2:], extra, strict=True)]
-    inputs = folded.new_empty(1).expand(len(folded), channels, *sizes)
-    found: Tensor = aten.convolution_backward(folded, inputs, weight, None, *window, groups, [True, False, False])[0]
-    for axis, more in enumerate(extra, 2):
-        found = found.narrow(axis, 0, values.shape[axis]) if more else found
-    return found.expand(-1, values.shape[1], *values.shape[2:]).reshape(*quotient.shape[:2], *values.shape[1:])
+    inputs = folded.new_zeros(len(folded), channels, *values.shape[2:]).requires_grad_()
+    with torch.enable_grad():
+        made = target(inputs, weight, None, *rest, **window(step))
+    (found,) = torch.autograd.grad(made, inputs, folded)
+    return unfold(found.expand(-1, values.shape[1], *values.shape[2:]), len(quotient))
 
 
-def geometry(step: Step, dimensions: int) -> tuple[Any, ...]:
-    """Stride, padding, dilation, transposition, output padding, groups, and what "same" pads more on the far side."""
-    transposed = step.node.target in TRANSPOSED
-    order = "stride padding output_padding groups dilation" if transposed else "stride padding dilation groups"
-    given: dict[str, Any] = dict(zip(order.split(), step.node.args[3:], strict=False)) | dict(step.node.kwargs)
-    stride, dilation = (list(given.get(name, [1])) for name in ("stride", "dilation"))
-    padding, more, extra = given.get("padding", [0]), given.get("output_padding", [0]), [0] * dimensions
-    if isinstance(padding, str):
-        kernel = step.argument(1, "weight").shape[2:]
-        spans = [(size - 1) * dilation[axis % len(dilation)] * (padding == "same") for axis, size in enumerate(kernel)]
-        padding, extra = [span // 2 for span in spans], [span % 2 for span in spans]
-    filled = [list(item) * (dimensions // len(item)) for item in (stride, padding, dilation, more)]
-    return (*filled[:3], transposed, filled[3], given.get("groups", 1), extra)
+def window(step: Step) -> dict[str, Any]:
+    """What a convolution was given by name, such as its stride; the bias is modified and given apart."""
+    return {name: value for name, value in step.node.kwargs.items() if name != "bias"}

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, fx
+from torch import fx
 
 from explainers.relevance.affine import propagate_affine
 from explainers.relevance.composites import AFFINE, SOFTMAX
 from explainers.relevance.rules import stabilize
-from explainers.relevance.step import Relevance, Shares, Step, fit, unsupported
+from explainers.relevance.step import Relevance, Shares, Step, fit, fold, unfold, unsupported
 
 aten = torch.ops.aten
 
@@ -39,8 +39,8 @@ def win(step: Step) -> Shares:
     winners = step.tape.remember((step.node, "winners"), lambda: aten.max_pool2d_with_indices(values, *window)[1])
     like = values if len(total) == 1 else values.repeat(len(total), 1, 1, 1)
     places = winners if len(total) == 1 else winners.repeat(len(total), 1, 1, 1)
-    moved = aten.max_pool2d_with_indices_backward(total.flatten(0, 1), like, *window, places)
-    yield source, Relevance(moved.reshape(len(total), *values.shape))
+    moved = aten.max_pool2d_with_indices_backward(fold(total), like, *window, places)
+    yield source, Relevance(unfold(moved, len(total)))
 
 
 def pad(step: Step) -> Shares:
@@ -64,7 +64,7 @@ def cut(step: Step) -> Shares:
 
 
 def add(step: Step, second: float = 1.0) -> Shares:
-    """Split the relevance of a sum in proportion to the summands, by the epsilon rule."""
+    """Split the relevance of a sum, or of a difference, in proportion to the summands, by the epsilon rule."""
     quotient = step.over_output()
     for place, sign in ((0, 1.0), (1, second * step.argument(2, "alpha", 1))):
         operand: Any = step.node.args[place]
@@ -74,11 +74,6 @@ def add(step: Step, second: float = 1.0) -> Shares:
             yield operand, Relevance(shared if sign == 1 else shared * sign, value)
         elif operand not in step.assignment.carriers:
             step.lose("constants", quotient, value * sign)
-
-
-def subtract(step: Step) -> Shares:
-    """Split the relevance of a difference as that of a sum whose second operand is negated."""
-    return add(step, -1.0)
 
 
 def share(step: Step) -> Shares:
@@ -94,20 +89,18 @@ def share(step: Step) -> Shares:
 
 
 def multiply(step: Step) -> Shares:
-    """Give the relevance of a product to the signal; half to each factor if neither, or each, is a gate."""
+    """Give the relevance of a product to the signal; half to each factor if neither, or each, is a gate.
+
+    A quotient leaves all to the numerator, as AttnLRP does for normalisations.
+    """
     signals = [node for node in step.carried if not is_gate(node)] or step.carried
+    if step.node.target in QUOTIENTS:
+        signals = step.carried[:1]
     whole = step.relevance.total
     part = whole if len(signals) == 1 else whole / len(signals)
     for node in signals:
         if node in step.sources:
             yield node, Relevance(fit(part, step.tape.value(node)))
-
-
-def divide(step: Step) -> Shares:
-    """Give the relevance of a quotient to the numerator, as AttnLRP does for normalisations."""
-    numerator = step.carried[0]
-    if numerator in step.sources:
-        yield numerator, Relevance(fit(step.relevance.total, step.tape.value(numerator)))
 
 
 def is_gate(node: fx.Node) -> bool:
@@ -121,28 +114,22 @@ def normalise(step: Step) -> Shares:
     """Take the factor 1/std of a layer norm, group norm or RMS norm as constant (AttnLRP); the rest is affine."""
     (source,) = step.sources
     values = step.tape.value(source)
-    grouped = step.node.target == aten.group_norm.default
-    rows = values.unflatten(1, (step.node.args[1], -1)).flatten(2) if grouped else values
-    axes = (-1,) if grouped else tuple(range(-len(step.argument(1, "normalized_shape")), 0))
-    centred = step.node.target != aten.rms_norm.default
-    quotient = step.over_output()
-    weight, bias = step.argument(2, "weight"), step.argument(3, "bias") if centred else None
-    shape = (-1, *(1,) * (values.dim() - 2)) if grouped else (...,)
-    if bias is not None:
-        step.lose("bias", quotient, bias.view(shape) if grouped else bias)
-    if weight is not None:
-        quotient = quotient * (weight.view(shape) if grouped else weight)
-    pulled = quotient.reshape(len(quotient), *rows.shape) * spread(step, rows, axes, centred)
-    if centred:
-        pulled = pulled - pulled.mean(axes, keepdim=True)
-    yield source, Relevance(pulled.reshape(quotient.shape), values)
-
-
-def spread(step: Step, rows: Float[Tensor, "*shape"], axes: tuple[int, ...], centred: bool) -> Tensor:
-    """The factor by which a normalisation scales: 1 / standard deviation, or 1 / root mean square."""
-    power = rows.var(axes, correction=0, keepdim=True) if centred else rows.square().mean(axes, keepdim=True)
+    grouped, centred = step.node.target == aten.group_norm.default, step.node.target != aten.rms_norm.default
+    axes = (2,) if grouped else tuple(range(-len(step.argument(1, "normalized_shape")), 0))
     epsilon = step.argument(4 if centred else 3, "eps", 1e-5 if centred else None)
-    return (power + (torch.finfo(rows.dtype).eps if epsilon is None else epsilon)).rsqrt()
+    epsilon = torch.finfo(values.dtype).eps if epsilon is None else epsilon
+    shape = (-1, *(1,) * (values.dim() - 2)) if grouped else (...,)
+    quotient = step.over_output()
+    if centred and (bias := step.argument(3, "bias")) is not None:
+        step.lose("bias", quotient, bias.view(shape) if grouped else bias)
+    if (weight := step.argument(2, "weight")) is not None:
+        quotient = quotient * (weight.view(shape) if grouped else weight)
+    rows = values.reshape(len(values), step.node.args[1], -1) if grouped else values
+    centre = rows.mean(axes, keepdim=True) if centred else 0.0
+    pulled = quotient.reshape(-1, *rows.shape) / (rows.sub(centre).square().mean(axes, keepdim=True) + epsilon).sqrt()
+    if centred:
+        pulled = pulled - pulled.mean([axis + (axis >= 0) for axis in axes], keepdim=True)
+    yield source, Relevance(pulled.reshape(quotient.shape), values)
 
 
 def softmax(step: Step) -> Shares:
@@ -215,6 +202,7 @@ AVERAGES = overloads(
     """avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d mean mean.dim sum
     sum.dim_IntList upsample_linear1d.vec upsample_bilinear2d.vec upsample_trilinear3d.vec upsample_bicubic2d.vec"""
 )
+QUOTIENTS = overloads("div.Tensor div.Scalar")
 GATES = SOFTMAX | overloads("sigmoid hardsigmoid tanh rsqrt")
 
 #: Which rule every operator has. Adding an operator is one line here.
@@ -229,9 +217,8 @@ RULES: Mapping[Any, Callable[[Step], Shares]] = {
     **dict.fromkeys(overloads("pad constant_pad_nd"), pad),
     **dict.fromkeys(overloads("cat concat concatenate"), cut),
     **dict.fromkeys(overloads("add.Tensor add.Scalar"), add),
-    **dict.fromkeys(overloads("sub.Tensor sub.Scalar"), subtract),
-    **dict.fromkeys(overloads("mul.Tensor mul.Scalar"), multiply),
-    **dict.fromkeys(overloads("div.Tensor div.Scalar"), divide),
+    **dict.fromkeys(overloads("sub.Tensor sub.Scalar"), partial(add, second=-1.0)),
+    **dict.fromkeys(QUOTIENTS | overloads("mul.Tensor mul.Scalar"), multiply),
     **dict.fromkeys(overloads("matmul bmm"), share),
     aten.scaled_dot_product_attention.default: attend,
 }

@@ -12,12 +12,14 @@ from jaxtyping import Float
 from torch import Tensor, fx
 
 from explainers.errors import SelectionError
-from explainers.relevance.account import Account
 from explainers.relevance.composites import Assignment, Composite, assign, choose_composite, composite
 from explainers.relevance.operators import RULES
-from explainers.relevance.step import Relevance, Step, unsupported
+from explainers.relevance.step import Account, Relevance, Step, unsupported
 from explainers.relevance.tape import Tape, find_node
 from explainers.results import passes
+
+#: How many bytes of one node's relevance stay in the processor's cache until the next node reads them.
+CACHE = 8 << 20
 
 #: Relevance on its way, by node and by place among the node's outputs.
 Arrivals = dict[fx.Node, dict[int, list[Relevance]]]
@@ -114,10 +116,10 @@ class Route:
 
 
 def seeds_at_once(tape: Tape, route: Route) -> int:
-    """How many seeds fit into the tape's budget, if the pass holds four times its largest value for each."""
+    """How many seeds go together: those whose largest values fit into the processor's cache, or a small budget."""
     values = (tape.value(node) for node in route.nodes)
     largest = max(value.nbytes for value in values if isinstance(value, Tensor))
-    return max(1, tape.budget // (4 * largest))
+    return max(1, min(CACHE, tape.budget // 4) // largest)
 
 
 def walk(

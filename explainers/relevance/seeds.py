@@ -34,36 +34,20 @@ def seed_targets(
     return seeds[None]
 
 
-def seed_region(
-    outputs: Float[Tensor, "batch class height width"],
-    index: int,
-    region: Bool[Tensor, "height width"] | None = None,
-) -> Float[Tensor, "1 batch class height width"]:
-    """Start at one class of a segmentation, in a region of any shape down to a pixel (None: everywhere).
-
-    L-CRP, Dreyer et al. 2023, arXiv:2211.11426. Raises SelectionError for an unknown class or another shape.
-    """
-    shape = outputs.shape[2:]
-    if region is not None and region.shape != shape:
-        raise SelectionError(f"The region has the shape {tuple(region.shape)}; the model's map has {tuple(shape)}.")
-    return seed_entries(outputs, (index,), region)
-
-
-def seed_box(outputs: Float[Tensor, "batch box value"], box: int, value: int) -> Float[Tensor, "1 batch box value"]:
-    """Start at one value (a class's score or a coordinate) of one of a detector's boxes (L-CRP, arXiv:2211.11426).
-
-    Raises SelectionError for a box or value that the model does not have.
-    """
-    return seed_entries(outputs, (box, value))
-
-
 def seed_entries(
     outputs: Float[Tensor, "batch *output"], place: tuple[int, ...], region: Bool[Tensor, "*rest"] | None = None
 ) -> Float[Tensor, "1 batch *output"]:
-    """Start at one entry of the output, or at those of its sub-array that are in a region."""
+    """Start at one entry of the output, or at a sub-array's entries in a region (L-CRP, arXiv:2211.11426).
+
+    ``place`` is (box, value) in a detector's boxes, or (class,) in a segmentation with a ``region`` of any shape down
+    to a pixel (None: everywhere). Raises SelectionError for a place or region that does not fit the output.
+    """
     for index, size in zip(place, outputs.shape[1:], strict=False):
         if not 0 <= index < size:
             raise SelectionError(f"Output {index} was asked for, but the model has outputs 0 to {size - 1} there.")
     chosen = torch.zeros(outputs.shape[1:], dtype=torch.bool)
+    if region is not None and region.shape != chosen[place].shape:
+        shape = tuple(chosen[place].shape)
+        raise SelectionError(f"The region has the shape {tuple(region.shape)}; the model's map has {shape}.")
     chosen[place] = True if region is None else region
     return (outputs * chosen)[None]

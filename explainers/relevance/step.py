@@ -7,7 +7,7 @@ apart until it has to be multiplied, because most rules divide by another value 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor, fx
 
 from explainers.errors import UnsupportedOperatorError
-from explainers.relevance.account import Account
 from explainers.relevance.composites import Assignment, names
 from explainers.relevance.tape import Tape
 
@@ -38,6 +37,33 @@ class Relevance:
             return self.quotient / denominator
         ratio = torch.div(self.factor, denominator, out=denominator if spare else None)
         return ratio[None].mul_(self.quotient) if len(self.quotient) == 1 else self.quotient * ratio
+
+
+@dataclass
+class Account:
+    """The relevance that ended on the way, by seed and image, in kinds.
+
+    "bias": in biases. "epsilon": in stabilisers. "constants": in padding, position embeddings, class tokens and other
+    summands that no pixel has a part in. "softmax": in the offset of the expansion of attention (AttnLRP).
+    """
+
+    batch: int
+    ended: dict[str, Float[Tensor, "seed batch"]] = field(default_factory=dict)
+
+    def book(self, kind: str, node: fx.Node, quotient: Float[Tensor, "seed *shape"], unit: Tensor | float) -> None:
+        """Add the sum of quotient * unit, for each image, to what ended as this kind."""
+        axis = 1 + batch_axis(node)
+        amounts = quotient * unit if isinstance(unit, Tensor) else quotient
+        rest = [place for place in range(1, amounts.dim()) if place != axis]
+        amounts = (amounts.sum(rest) if rest else amounts).reshape(len(quotient), self.batch, -1).sum(-1)
+        self.ended[kind] = self.ended.get(kind, 0.0) + (amounts if isinstance(unit, Tensor) else amounts * unit)
+
+
+def batch_axis(node: fx.Node) -> int:
+    """Find the dimension of a node's value that grows with the batch."""
+    value = node.meta["val"]
+    sizes = value.shape if isinstance(value, Tensor) else value[0].shape
+    return next((place for place, size in enumerate(sizes) if isinstance(size, torch.SymInt)), 0)
 
 
 Shares = Iterable[tuple[fx.Node, Relevance]]
@@ -107,6 +133,16 @@ class Step:
             is_grads_batched=batched,
         )
         return {node: grad if batched else grad[None] for node, grad in zip(leaves, found, strict=True)}
+
+
+def fold(values: Float[Tensor, "seed batch *shape"]) -> Float[Tensor, "seed_batch *shape"]:
+    """Put the seeds into the batch; one seed by an index, which leaves the memory format recognisable."""
+    return values[0] if len(values) == 1 else values.flatten(0, 1)
+
+
+def unfold(values: Float[Tensor, "seed_batch *shape"], seeds: int) -> Float[Tensor, "seed batch *shape"]:
+    """Take the seeds out of the batch again."""
+    return values[None] if seeds == 1 else values.reshape(seeds, -1, *values.shape[1:])
 
 
 def fit(values: Float[Tensor, "seed *shape"], operand: Float[Tensor, "*smaller"]) -> Float[Tensor, "seed *smaller"]:

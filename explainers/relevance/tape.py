@@ -14,7 +14,7 @@ from torch import Tensor, fx
 from explainers.errors import SelectionError
 from explainers.graph.model import Model, constant
 from explainers.relevance.rules import same
-from explainers.relevance.weights import Weights, weights_of
+from explainers.relevance.weights import Weights, suits_winograd, weights_of
 
 aten = torch.ops.aten
 CONVOLUTION = aten.conv2d.default
@@ -94,11 +94,14 @@ def record(model: Model, inputs: Float[Tensor, "batch channel height width"], bu
         winners.append(places)
         return cast(Tensor, values)
 
+    first = next((node for node in nodes if node.target == CONVOLUTION), None)
+    operators: dict[Any, Callable[..., Any]] = {aten.max_pool2d.default: pool}
+    inputs = inputs.contiguous()
+    if first is None or not suits_winograd(inputs, constant(model.program, first.args[1]), *first.args[3:]):
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        operators[CONVOLUTION] = partial(weights.apply, CONVOLUTION, same)
     with torch.no_grad():
-        kept: dict[str, Any] = model.run(
-            inputs.contiguous(memory_format=torch.channels_last), keep=frozenset(node.name for node in nodes),
-            operators={CONVOLUTION: partial(weights.apply, CONVOLUTION, same), aten.max_pool2d.default: pool},
-        )[1]  # fmt: skip
+        kept: dict[str, Any] = model.run(inputs, keep=frozenset(node.name for node in nodes), operators=operators)[1]
     pools = [(node, "winners") for node in nodes if node.target == aten.max_pool2d.default]
     tape = Tape(model, len(inputs), budget, kept, weights, derived=dict(zip(pools, winners, strict=True)))
     if tape.bytes > budget:

@@ -19,6 +19,9 @@ aten, onednn = torch.ops.aten, torch.ops.mkldnn
 #: The window of a convolution where the graph leaves it out: stride, padding, dilation, groups.
 WINDOW: tuple[Any, ...] = ([1, 1], [0, 0], [1, 1], 1)
 
+#: Over how many pixels Winograd's algorithm is faster than the plain sum, which needs no transform of the weights.
+WIDE = 28 * 28
+
 
 @dataclass(frozen=True, eq=False)
 class Weights:
@@ -50,14 +53,36 @@ class Weights:
         packed = self.make(weight, modifier, "forward", pack)
         return cast(Tensor, onednn._convolution_pointwise(values, packed, bias, *window, "none", [], ""))
 
-    def transpose(self, modifier: Modifier, values: Tensor, weight: Tensor, window: Sequence[Any]) -> Tensor:
-        """Multiply by the transposed, modified weight of a 2d convolution.
-
-        ``window`` is padding, output padding, stride, dilation and groups.
-        """
-        pack = partial(pack_with, onednn._reorder_convolution_transpose_weight, (*window, list(values.shape)))
+    def transpose(self, modifier: Modifier, folded: Tensor, values: Tensor, weight: Tensor, *rest: Any) -> Tensor:
+        """Multiply by the transposed, modified weight of a 2d convolution of ``values``."""
+        stride, padding, dilation, groups = (*rest, *WINDOW[len(rest) :])
+        spans = zip(values.shape[2:], folded.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+        more = [size - (out - 1) * s + 2 * p - (kernel - 1) * d - 1 for size, out, kernel, s, p, d in spans]
+        window = (padding, more, stride, dilation, groups)
+        pack = partial(pack_with, onednn._reorder_convolution_transpose_weight, (*window, list(folded.shape)))
         packed = self.make(weight, modifier, "backward", pack)
-        return cast(Tensor, onednn._convolution_transpose_pointwise(values, packed, None, *window, "none", [], ""))
+        return cast(Tensor, onednn._convolution_transpose_pointwise(folded, packed, None, *window, "none", [], ""))
+
+
+def suits_winograd(values: Tensor, weight: Tensor, *window: Any) -> bool:
+    """Whether NNPACK computes this convolution faster than oneDNN: by Winograd's algorithm, channels first."""
+    small = weight.shape[2:] == (3, 3) and (*window, *WINDOW[len(window) :]) == ([1, 1], [1, 1], [1, 1], 1)
+    wide = values.shape[2] * values.shape[3] >= WIDE and values.is_contiguous()
+    return small and wide and packs(aten.conv2d.default, weight) and bool(torch._nnpack_available())
+
+
+def convolve(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve 3x3 by NNPACK, image by image, so that its workspace stays in the processor's cache.
+
+    Rounding errors are as large as elsewhere, but relative to the largest value nearby.
+    """
+    made = [aten._nnpack_spatial_convolution(image, weight, bias, [1, 1]) for image in torch.split(values, 1)]
+    return made[0] if len(made) == 1 else torch.cat(made)
+
+
+def turn(weight: Tensor) -> Tensor:
+    """Make the weight with which a convolution of stride one goes backwards."""
+    return weight.flip(2, 3).transpose(0, 1).contiguous()
 
 
 def pack_with(reorder: Any, geometry: Sequence[Any], weight: Tensor) -> Tensor:
