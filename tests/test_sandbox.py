@@ -15,7 +15,7 @@ from explainers.graph import loader, sandbox
 from explainers.graph.export import export
 from explainers.graph.stored import keep, pack, unpack
 from explainers.preprocessing import Preprocessing
-from explainers.relevance.propagation import relevance
+from explainers.relevance.propagation import propagate
 from explainers.relevance.tape import record
 from explainers.settings import make, settings
 
@@ -121,9 +121,10 @@ def test_relevance_of_a_stored_model_is_that_of_the_model():
     vit = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, num_classes=4)
     model = export(vit, "vit", Preprocessing((32, 32), 32))
     again, images = unpack(pack(model)), torch.randn(2, 3, 32, 32)
-    found, expected = (relevance(record(one, images), torch.ones(1, 2, 4)) for one in (again, model))
-    assert expected.abs().sum() > 0
-    assert torch.equal(found, expected)
+    found, expected = (propagate(record(one, images), torch.ones(1, 2, 4), account=True) for one in (again, model))
+    assert expected.relevance[""].abs().sum() > 0
+    assert torch.equal(found.relevance[""], expected.relevance[""])
+    assert all(torch.equal(found.ended[kind], amounts) for kind, amounts in expected.ended.items())
 
 
 def test_damaged_bytes_of_a_model_are_refused():

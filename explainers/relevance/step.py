@@ -52,18 +52,11 @@ class Account:
 
     def book(self, kind: str, node: fx.Node, quotient: Float[Tensor, "seed *shape"], unit: Tensor | float) -> None:
         """Add the sum of quotient * unit, for each image, to what ended as this kind."""
-        axis = 1 + batch_axis(node)
+        axis = 1 + node.meta["batch_axis"]
         amounts = quotient * unit if isinstance(unit, Tensor) else quotient
         rest = [place for place in range(1, amounts.dim()) if place != axis]
         amounts = (amounts.sum(rest) if rest else amounts).reshape(len(quotient), self.batch, -1).sum(-1)
         self.ended[kind] = self.ended.get(kind, 0.0) + (amounts if isinstance(unit, Tensor) else amounts * unit)
-
-
-def batch_axis(node: fx.Node) -> int:
-    """Find the dimension of a node's value that grows with the batch."""
-    value = node.meta["val"]
-    sizes = value.shape if isinstance(value, Tensor) else value[0].shape
-    return next((place for place, size in enumerate(sizes) if isinstance(size, torch.SymInt)), 0)
 
 
 Shares = Iterable[tuple[fx.Node, Relevance]]
