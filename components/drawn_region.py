@@ -12,6 +12,7 @@ from explainers.results import ModelInfo
 
 #: A lasso is thinned out to this many corners, so that it fits a link.
 CORNERS = 40
+HINT = "Draw a box on the picture, or a lasso (tool at its top right), to measure the share inside."
 CONFIG = {**TOOLS, "modeBarButtons": [["select2d", "lasso2d", "zoom2d", "pan2d", "resetScale2d"]]}
 
 
@@ -30,8 +31,8 @@ def explained_region(info: ModelInfo) -> Region:
     return shares_of(current_region(), info.preprocessing.size) if info.gives_map else ()
 
 
-def choose_region(seen: Seen, side: int) -> Region:
-    """Draw what the model sees, to draw a region on; returns the region."""
+def choose_region(seen: Seen, side: int, hint: str = HINT) -> Region:
+    """Draw what the model sees, to draw a region on, with a hint what for; returns the region."""
     region = current_region()
     event = st.plotly_chart(
         draw_picture(seen, side, region),
@@ -51,7 +52,7 @@ def choose_region(seen: Seen, side: int) -> Region:
             _set_region(())
     else:
         st.query_params.pop("region", None)
-        st.caption("Draw a box on the picture, or a lasso (tool at its top right), to measure the share inside.")
+        st.caption(hint)
     return region
 
 

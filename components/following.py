@@ -2,39 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Collection, Hashable, Mapping
+from typing import Any, TypeVar
 
 import streamlit as st
 
-from explainers import compute
 from explainers.cache import Job
-from explainers.images import Picture
-from explainers.results import Attribution, Target
+from explainers.errors import LightboxError
+from explainers.results import Result
 
-Followed = dict[tuple[Any, ...], Job[Attribution]]
+R = TypeVar("R", bound=Result)
+
+#: How long a page waits before it shows progress, in seconds.
+PATIENCE = 0.4
 
 
-def follow(
-    model: Any, picture: Picture, target: Target, chosen: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Job[Attribution]]:
-    """Ask for the attribution by each chosen method, once while it stays in view; a stopped one stays stopped.
+def follow(view: str, asked: Mapping[Hashable, Callable[[], Job[R]]]) -> list[Job[R]]:
+    """Ask for each job of a view, once while it stays in view; a stopped one stays stopped.
 
-    Raises SelectionError if a method cannot explain the model.
+    Keys say all that a job depends on. Raises what asking raises.
     """
-    before: Followed = st.session_state.get("followed", {})
-    followed: Followed = {}
-    for name, parameters in chosen.items():
-        key = (model.info.digest, picture.digest, target, name, *parameters.items())
-        followed[key] = before.get(key) or compute.submit_attribution(model, picture, name, target, parameters)
+    views: dict[str, dict[Hashable, Job[Any]]] = st.session_state.setdefault("followed", {})
+    before = views.get(view, {})
+    followed = {key: before.get(key) or ask() for key, ask in asked.items()}
     for key, job in before.items():
         if key not in followed:
             job.cancel()
-    st.session_state["followed"] = followed
-    return dict(zip(chosen, followed.values(), strict=True))
+    views[view] = followed
+    return list(followed.values())
 
 
-def forget(job: Job[Attribution]) -> None:
+def forget(job: Job[Any]) -> None:
     """Let a job be asked for again."""
-    followed: Followed = st.session_state["followed"]
-    st.session_state["followed"] = {key: other for key, other in followed.items() if other is not job}
+    views: dict[str, dict[Hashable, Job[Any]]] = st.session_state["followed"]
+    st.session_state["followed"] = {
+        view: {key: other for key, other in jobs.items() if other is not job} for view, jobs in views.items()
+    }
+
+
+def wait(jobs: Collection[Job[Any]]) -> bool:
+    """Give jobs a moment to end; tells whether all did."""
+    deadline = time.monotonic() + PATIENCE
+    return all(job.wait(max(0.0, deadline - time.monotonic())) for job in jobs)
+
+
+def finished(jobs: Collection[Job[Any]], words: str) -> bool:
+    """Show how far jobs are until they end, then why one has no result; tells whether all have one.
+
+    What a person does meanwhile begins the page anew all the same.
+    """
+    place = st.empty()
+    while not wait(jobs):
+        share = sum(1.0 if job.done else job.progress for job in jobs) / len(jobs)
+        place.progress(share, f"{words} …" + (f" {share:.0%}" if share else ""))
+    place.empty()
+    for job in jobs:
+        try:
+            job.result()
+        except LightboxError as error:
+            place.error(str(error), icon=":material/error:")
+            return False
+    return True
+
+
+def begin_anew() -> None:
+    """Begin the page anew, unless that would close a dialog; closing it does so then."""
+    if not st.session_state.get("dialog"):
+        st.rerun()
+
+
+def move() -> None:
+    """Mark in a callback that more than the fragment around the widget is to be drawn anew."""
+    st.session_state["moved"] = True
+
+
+def settle(fragment: bool = True) -> None:
+    """Begin the page anew if a callback asked for that; called where a fragment begins, and where the page does."""
+    if st.session_state.pop("moved", False) and fragment:
+        st.rerun()
+
+
+def ask(dialog: str, *about: Any) -> None:
+    """Ask in a callback for a dialog; opened by the page itself, for one of a fragment would close with its tick."""
+    st.session_state["asked"] = (dialog, *about)
+    move()
+
+
+def asked() -> tuple[Any, ...] | None:
+    """The dialog to open now and what it is about, once."""
+    found: tuple[Any, ...] | None = st.session_state.pop("asked", None)
+    st.session_state["dialog"] = found is not None
+    return found

@@ -12,12 +12,12 @@ from explainers.targets import name_target
 def draw_headline(info: ModelInfo, prediction: Prediction, target: Target, picture: Picture) -> None:
     """Say what the model says, and what the heatmaps below explain."""
     best = prediction.top(1)[0]
-    name, share = _plain(info.class_names[best]), f"{prediction.probabilities[best]:.0%}"
+    name, share = plain(info.class_names[best]), f"{prediction.probabilities[best]:.0%}"
     says = f"marks {share} of the picture as {name}" if info.gives_map else f"says {name}, {share}"
     st.markdown(f"#### The model {says}")
-    label = f" The picture's own label is {_plain(picture.label)}." if picture.label else ""
+    label = f" The picture's own label is {plain(picture.label)}." if picture.label else ""
     st.caption(
-        f"The heatmaps show what speaks for **{_plain(name_target(info, target))}**.{label}"
+        f"The heatmaps show what speaks for **{plain(name_target(info, target))}**.{label}"
         + "".join(f" {note[0].upper()}{note[1:]}." for note in picture.notes)
     )
 
@@ -27,6 +27,6 @@ def draw_empty() -> None:
     st.info("There are no pictures here yet. Add your own in the sidebar, or choose **Samples** there.")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Keep names from being read as Markdown."""
     return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>()#+-.!|~$:" else sign for sign in text)

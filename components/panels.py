@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
+from typing import Any
 
 import streamlit as st
 
 from components.controls import choose_view
 from components.drawn_region import choose_region
 from components.figures import TOOLS, Seen, draw_heatmap
-from components.following import forget
+from components.following import follow, forget, wait
 from components.heatmap import View, blend, colour_table, describe, encode_png, limits, share_inside
+from explainers import compute
 from explainers.cache import Job
 from explainers.errors import CancelledError, LightboxError
 from explainers.images import Picture
 from explainers.parameters import MethodInfo
 from explainers.regions import Region, region_mask
-from explainers.results import Attribution, ModelInfo, pack
-
-#: How long a page waits before it shows progress, in seconds.
-PATIENCE = 0.4
+from explainers.results import Attribution, ModelInfo, Target, pack
 
 CONFIG = {**TOOLS, "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d"]]}
+
+
+def follow_methods(
+    model: Any, picture: Picture, target: Target, chosen: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Job[Attribution]]:
+    """Ask for the attribution by each chosen method; raises SelectionError if one cannot explain the model."""
+    asked: dict[Hashable, Callable[[], Job[Attribution]]] = {
+        (model.info.digest, picture.digest, target, name, *parameters.items()): partial(
+            compute.submit_attribution, model, picture, name, target, parameters
+        )
+        for name, parameters in chosen.items()
+    }
+    return dict(zip(chosen, follow("attributions", asked), strict=True))
 
 
 def draw_panels(
     info: ModelInfo, picture: Picture, methods: Mapping[str, MethodInfo], jobs: Mapping[str, Job[Attribution]]
 ) -> bool:
     """Draw the picture and a heatmap for each job, with progress for those under way; tells whether all are done."""
-    deadline = time.monotonic() + PATIENCE
-    done = all(job.wait(max(0.0, deadline - time.monotonic())) for job in jobs.values())
+    done = wait(jobs.values())
     seen = Seen(picture.name, info.preprocessing.crop(picture.pixels))
     st.fragment(_draw, run_every=None if done else 0.5)(seen, methods, jobs, not done)
     return done

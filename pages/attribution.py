@@ -5,9 +5,8 @@ import streamlit as st
 from components import controls
 from components.adjusting import adjust
 from components.drawn_region import explained_region
-from components.following import follow
 from components.headline import draw_empty, draw_headline
-from components.panels import draw_panels
+from components.panels import draw_panels, follow_methods
 from components.prediction import draw_prediction
 from components.session import current_workspace, open_picture
 from components.strip import choose_picture
@@ -37,7 +36,7 @@ try:
     region = explained_region(model.info)
     target = choose_target(model.info, prediction, wanted, versus, region)
     draw_headline(model.info, prediction, target, picture)
-    if draw_panels(model.info, picture, methods, follow(model, picture, target, chosen)):
+    if draw_panels(model.info, picture, methods, follow_methods(model, picture, target, chosen)):
         following = open_picture(pictures[(index + 1) % len(pictures)])
         compute.prefetch(model, following, wanted, versus, region, chosen)
 except LightboxError as error:

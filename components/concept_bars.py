@@ -1,0 +1,96 @@
+"""How much each concept matters, as bars with sign and share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from components.figures import TOOLS
+
+#: For and against, the colours of the heatmaps, legible on light and on dark and with every colour vision.
+FOR, AGAINST = "#d6604d", "#4393c3"
+
+#: The height of a bar with its gap, in pixels, and how many letters of a title fit.
+HEIGHT, LETTERS = 30, 26
+
+CONFIG = {**TOOLS, "displayModeBar": False}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A signed value under a title, with the words on its end and under the cursor."""
+
+    title: str
+    value: float
+    label: str
+    says: str
+
+
+def choose_bar(bars: Sequence[Bar], key: str, alt: str) -> int | None:
+    """Draw bars; returns the place of the one that was clicked on."""
+    event = st.plotly_chart(
+        draw_bars(bars),
+        key=key,
+        config=CONFIG,
+        on_select="rerun",
+        selection_mode="points",
+        alt=f"{alt}: " + ", ".join(f"{bar.title} {bar.label}" for bar in bars) + ".",
+    )
+    points = event["selection"]["points"]
+    return int(points[0]["point_index"]) if points else None
+
+
+def draw_bars(bars: Sequence[Bar]) -> go.Figure:
+    """Draw values as horizontal bars, the first on top, in the colours of for and against."""
+    places, values = list(range(len(bars))), [bar.value for bar in bars]
+    low, high = bound(values, -1), bound(values, 1)
+    room = 0.16 * (high - low or 1)  # for the labels
+    chart = go.Bar(
+        x=values,
+        y=places,
+        orientation="h",
+        marker={"color": [FOR if value > 0 else AGAINST for value in values], "cornerradius": 3},
+        text=[bar.label for bar in bars],
+        textposition="outside",
+        cliponaxis=False,
+        customdata=[bar.says for bar in bars],
+        hovertemplate="%{customdata}<extra></extra>",
+        selected={"marker": {"opacity": 1}},
+        unselected={"marker": {"opacity": 1}},
+    )
+    return go.Figure(chart, _layout(bars, (low - room * (low < 0), high + room)))
+
+
+def _layout(bars: Sequence[Bar], ends: tuple[float, float]) -> dict[str, Any]:
+    titles = {
+        "tickvals": list(range(len(bars))),
+        "ticktext": [shorten(bar.title) for bar in bars],
+        "tickfont": {"size": 13},
+        "ticksuffix": "  ",
+    }
+    plain = {"fixedrange": True, "showgrid": False, "zeroline": False}
+    return {
+        "height": HEIGHT * len(bars) + 4,
+        "margin": {"l": 0, "r": 0, "t": 2, "b": 2},
+        "xaxis": {**plain, "visible": False, "range": ends},
+        "yaxis": {**plain, **titles, "range": [len(bars) - 0.5, -0.5]},
+        "bargap": 0.35,
+        "dragmode": False,
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+    }
+
+
+def bound(values: Sequence[float], sign: int) -> float:
+    """The value of a sign that is farthest from 0, 0 if there is none."""
+    return sign * max([0.0, *(sign * value for value in values)])
+
+
+def shorten(title: str) -> str:
+    """Cut a title to the letters that fit beside a bar, its signs not to be read as tags."""
+    return escape(title if len(title) <= LETTERS else title[: LETTERS - 1] + "…", quote=False)

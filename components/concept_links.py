@@ -1,0 +1,65 @@
+"""What the link of the page of concepts says: which concept is opened, and which are silenced, damped or boosted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from components.following import move
+
+#: The views of one concept: all about it, and where it comes from.
+CONCEPT, ORIGIN = "concept", "origin"
+
+
+def opened(view: str) -> int | None:
+    """The concept of the chosen layer that a view is opened on, None if it is not."""
+    text = st.query_params.get(view, "")
+    return int(text) if text.isdecimal() else None
+
+
+def open_view(view: str, layer: str, concept: int) -> None:
+    """Go in a callback to a view of a concept; the picker takes the layer over."""
+    close_views()
+    st.session_state["next_layer"] = layer
+    st.query_params[view] = str(concept)
+
+
+def close_views() -> None:
+    """Go in a callback back to the decision."""
+    st.session_state["views"] = st.session_state.get("views", 0) + 1
+    for view in (CONCEPT, ORIGIN):
+        st.query_params.pop(view, None)
+    move()
+
+
+def chart_key(name: str) -> str:
+    """A key for a chart that opens views: a new one each time, for a chart would remember the click."""
+    return f"{name}-{st.session_state.get('views', 0)}"
+
+
+def factors(layer: str) -> Mapping[int, float]:
+    """By how much concepts of a layer are multiplied; those that stay as they are are left out."""
+    name, _, text = st.query_params.get("factors", "").rpartition("!")
+    pairs = [pair.split("x") for pair in text.split(",")] if name == layer else []
+    return {
+        int(pair[0]): float(pair[1])
+        for pair in pairs
+        if len(pair) == 2 and pair[0].isdecimal() and pair[1] in ("0", "0.5", "2")
+    }
+
+
+def set_factors(layer: str, changes: Mapping[int, float]) -> None:
+    """Multiply concepts by factors, 1 for as it is, beside those that are changed already."""
+    move()
+    changed = {**factors(layer), **changes}
+    text = ",".join(f"{concept}x{factor:g}" for concept, factor in changed.items() if factor != 1)
+    if text:
+        st.query_params["factors"] = f"{layer}!{text}"
+    else:
+        clear_factors()
+
+
+def clear_factors() -> None:
+    """Leave all concepts as they are."""
+    st.query_params.pop("factors", None)

@@ -1,0 +1,58 @@
+"""The decision taken apart by concepts: relevance of all, heatmaps of the shown ones, their reference samples."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import streamlit as st
+
+from components.concept_cards import draw_cards
+from components.concept_names import edit_name
+from components.concept_overview import draw_overview
+from components.concept_scene import Scene
+from components.drawn_region import current_region
+from components.following import asked, finished, follow
+from components.reference_index import SLOW, add_index
+from components.reference_rows import follow_references, look_closer
+from components.session import Workspace
+from components.what_if import draw_what_if
+from explainers import compute
+from explainers.regions import Region, shares_of
+
+
+def asked_region(scene: Scene) -> Region:
+    """The region whose concepts are asked for, as shares; () where it is part of the target or means nothing."""
+    if scene.info.gives_map or not current_region():
+        return ()
+    if not next(layer for layer in compute.concept_layers(scene.model) if layer.name == scene.layer).spatial:
+        st.caption("This layer has no places, so it cannot answer for a region. Choose an earlier one.")
+        return ()
+    return shares_of(current_region(), scene.info.preprocessing.size)
+
+
+def draw_decision(scene: Scene, workspace: Workspace, count: int) -> None:
+    """Draw the view of one decision; raises LightboxError."""
+    region = asked_region(scene)
+    about = (scene.model, scene.picture, scene.target, scene.layer)
+    (job,) = follow("concepts", {(*scene.key, region): partial(compute.submit_concepts, *about, region=region)})
+    if not finished([job], "Looking into the layer"):
+        return
+    found = job.result()
+    concepts = found.top(count)
+    ask = partial(compute.submit_concept_heatmaps, *about, concepts, region=region)
+    (drawing,) = follow("heatmaps", {(*scene.key, region, *concepts): ask})
+    if not finished([drawing], "Drawing where each concept is"):
+        return
+    heatmaps = drawing.result()
+    draw_overview(scene, found, concepts, heatmaps)
+    draw_what_if(scene)
+    timed = found.provenance["passes"]["forward"] > 0  # not so if the picture's tape was there
+    scene = add_index(scene, workspace, found.provenance["seconds"] if timed else SLOW)
+    references = follow_references("references", scene, [(scene.layer, concept) for concept in concepts], scene.by)
+    draw_cards(scene, found, heatmaps, concepts, references)
+    if dialog := asked():
+        kind, concept = dialog
+        if kind == "name":
+            edit_name(scene.info, scene.layer, concept)
+        else:
+            look_closer(scene, concept, references[scene.layer, concept])

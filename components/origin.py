@@ -1,0 +1,84 @@
+"""Where a concept comes from in this decision: the graph of concepts of earlier layers, to click down through."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import streamlit as st
+
+from components.concept_graph import Edge, Node, choose_node
+from components.concept_links import ORIGIN, chart_key, close_views, open_view
+from components.concept_scene import Scene
+from components.following import finished, follow
+from components.headline import plain
+from components.reference_index import add_index
+from components.reference_rows import follow_references, make_tiles
+from components.session import Workspace
+from explainers import compute
+from explainers.results import ConceptGraph
+
+#: How many parents a concept is shown with, and how many layers down.
+PARENTS, LEVELS = 3, 2
+
+
+def draw_origin(scene: Scene, workspace: Workspace, concept: int) -> None:
+    """Draw the view of where a concept comes from; raises LightboxError."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button("Back to the decision", icon=":material/arrow_back:", shortcut="Escape", on_click=close_views)
+        st.markdown(f"#### Where does {plain(scene.title(concept))} come from?", width="stretch")
+    below = compute.layers_below(scene.model, scene.layer, LEVELS)
+    if not below:
+        st.info(f"There is no earlier layer to look into below {scene.layer}.", icon=":material/info:")
+        return
+    ask = partial(
+        compute.submit_parents, scene.model, scene.picture, scene.target, scene.layer, (concept,), below, count=PARENTS
+    )
+    (job,) = follow("origin", {(*scene.key, concept, below): ask})
+    if not finished([job], "Tracing the concept down"):
+        return
+    found = job.result()
+    st.caption(
+        f"For **{plain(scene.info.class_names[scene.target.index])}** in this picture. Each line carries relevance "
+        "from a concept of an earlier layer; the wider, the more. Percentages are shares of the relevance of the "
+        "concept on top. Click a concept to go on from there."
+    )
+    _draw_graph(add_index(scene, workspace), found)
+
+
+def _draw_graph(scene: Scene, found: ConceptGraph) -> None:
+    nodes = [(found.layers[level], int(concept)) for level, concept in zip(found.levels, found.concepts, strict=True)]
+    references = follow_references("origin references", scene, nodes, scene.by, count=1)
+    finished([reference.job for few in references.values() for reference in few], "Finding reference samples")
+    pictures = {
+        node: make_tiles(scene, *node, references[node])[0].address if references[node] else "" for node in nodes
+    }
+    clicked = choose_node(make_levels(scene, found, nodes, pictures), make_edges(found), chart_key("graph"))
+    if clicked:
+        open_view(ORIGIN, clicked.layer, clicked.concept)
+        st.rerun()
+
+
+def make_levels(
+    scene: Scene, found: ConceptGraph, nodes: Sequence[tuple[str, int]], pictures: dict[tuple[str, int], str]
+) -> list[list[Node]]:
+    """Sort the nodes of a graph into levels, with shares of the topmost relevance."""
+    whole = abs(float(found.relevance[0])) or 1.0
+    levels: list[list[Node]] = [[] for _ in found.layers]
+    for place, (layer, concept) in enumerate(nodes):
+        share = float(found.relevance[place]) / whole
+        node = Node(layer, concept, scene.title(concept, layer), share, pictures[layer, concept])
+        levels[int(found.levels[place])].append(node)
+    return levels
+
+
+def make_edges(found: ConceptGraph) -> list[Edge]:
+    """Turn the edges of a graph into places on their levels and shares of the topmost relevance."""
+    whole = abs(float(found.relevance[0])) or 1.0
+    starts = [found.levels.tolist().index(level) for level in range(len(found.layers))]
+    return [
+        Edge(level := int(found.levels[upper]), upper - starts[level], lower - starts[level + 1], weight / whole)
+        for upper, lower, weight in zip(
+            found.uppers.tolist(), found.lowers.tolist(), found.weights.tolist(), strict=True
+        )
+    ]

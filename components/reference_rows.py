@@ -1,0 +1,148 @@
+"""The reference samples of concepts as rows of tiles: chosen from the index, each with its own conditional heatmap."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import streamlit as st
+from jaxtyping import Float32, UInt8
+
+from components.concept_scene import ACTMAX, CLASS, Scene
+from components.following import follow
+from components.reference_samples import draw_here, draw_reference
+from components.session import open_picture
+from components.tiles import SIDE, Tile, draw_tiles, encode_once
+from explainers import compute
+from explainers.cache import Job
+from explainers.errors import ImageError, LightboxError
+from explainers.images import Picture
+from explainers.index.reading import By
+from explainers.results import ConceptHeatmaps, Target
+
+#: How many reference samples a concept is shown with.
+COUNT = 8
+
+#: A concept of a layer.
+Concept = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference sample of a concept: the picture, what the model says of it, and its conditional heatmap to come."""
+
+    picture: Picture
+    klass: int
+    job: Job[ConceptHeatmaps]
+
+
+def follow_references(
+    view: str, scene: Scene, concepts: Sequence[Concept], by: str, count: int = COUNT
+) -> Mapping[Concept, list[Reference]]:
+    """Find the reference samples of concepts in the index and ask for their heatmaps; none without an index."""
+    found = {(layer, concept): find_samples(scene, layer, concept, by, count) for layer, concept in concepts}
+    asked: dict[Hashable, Callable[[], Job[ConceptHeatmaps]]] = {
+        (scene.info.digest, picture.digest, klass, place): partial(
+            compute.submit_concept_heatmaps, scene.model, picture, Target(klass), place[0], place[1:], urgency=1
+        )
+        for place, samples in found.items()
+        for picture, klass in samples
+    }
+    jobs = dict(zip(asked, follow(view, asked), strict=True))
+    return {
+        place: [
+            Reference(picture, klass, jobs[scene.info.digest, picture.digest, klass, place])
+            for picture, klass in samples
+        ]
+        for place, samples in found.items()
+    }
+
+
+def find_samples(scene: Scene, layer: str, concept: int, by: str, count: int) -> list[tuple[Picture, int]]:
+    """Read the pictures of a concept's reference samples, each with the class that the model sees in it."""
+    index = scene.index
+    if index is None or layer not in index.recipe.layers:
+        return []
+    measure: By = "activation" if by == ACTMAX else "relevance"
+    rows = index.reference_samples(layer, concept, measure, count, scene.target.index if by == CLASS else None)
+    values = index.concept(layer, concept, measure)
+    found = []
+    for row in rows[values[rows] > 0].tolist():  # a concept that does not matter in a picture cannot be shown by it
+        with suppress(ImageError):  # a file that has gone since the index was built
+            found.append((open_picture(index.samples[row]), int(index.table["predicted"][row])))
+    return found
+
+
+def pending(references: Mapping[Concept, Sequence[Reference]]) -> bool:
+    """Whether heatmaps of reference samples are still being computed."""
+    return not all(reference.job.done for found in references.values() for reference in found)
+
+
+def make_tiles(scene: Scene, layer: str, concept: int, references: Sequence[Reference]) -> list[Tile]:
+    """Draw reference samples as tiles, whole and plain as long as their heatmaps are not there."""
+    return [
+        Tile(
+            encode_once(
+                (scene.info.digest, reference.picture.digest, layer, concept, reference.job.done),
+                partial(draw_cut, scene, concept, reference),
+            ),
+            scene.info.class_names[reference.klass],
+            describe(scene, reference),
+        )
+        for reference in references
+    ]
+
+
+def describe(scene: Scene, reference: Reference) -> str:
+    """Say which picture a reference sample is, what the model says of it, and how strong the concept is in it."""
+    label = f", labelled {reference.picture.label}" if reference.picture.label else ""
+    return f"{reference.picture.name}{label}: the model says {scene.info.class_names[reference.klass]}"
+
+
+def draw_cut(scene: Scene, concept: int, reference: Reference) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw a reference sample cut to its concept, or whole as long as its heatmap is not there."""
+    crop = scene.info.preprocessing.crop(reference.picture.pixels)
+    scores = read_heatmap(concept, reference) if reference.job.done else None
+    return crop if scores is None else draw_reference(crop, scores, SIDE)
+
+
+def draw_whole(scene: Scene, concept: int, reference: Reference) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw all of a reference sample under its conditional heatmap, once that is there."""
+    crop = scene.info.preprocessing.crop(reference.picture.pixels)
+    scores = read_heatmap(concept, reference)
+    return crop if scores is None else draw_here(crop, scores)
+
+
+def read_heatmap(concept: int, reference: Reference) -> Float32[np.ndarray, "h w"] | None:
+    """Wait for a reference sample's heatmap; None if it could not be computed, for the picture alone says something."""
+    with suppress(LightboxError):
+        return reference.job.result().heatmap(concept)
+    return None
+
+
+@st.dialog("Reference samples", width="large", icon=":material/zoom_in:", on_dismiss="rerun")
+def look_closer(scene: Scene, concept: int, references: Sequence[Reference]) -> None:
+    """Show reference samples whole, each beside where the concept is in it."""
+    st.markdown(f"**{scene.title(concept)}** · {scene.layer}")
+    for start in range(0, len(references), 4):
+        part = references[start : start + 4]
+        names = [(reference.picture.name, describe(scene, reference)) for reference in part]
+        crops = [scene.info.preprocessing.crop(reference.picture.pixels) for reference in part]
+        plain = [
+            encode_once((reference.picture.digest, "plain"), partial(np.asarray, crop))
+            for reference, crop in zip(part, crops, strict=True)
+        ]
+        draw_tiles(None, [Tile(address, *words) for address, words in zip(plain, names, strict=True)], 4, grow=False)
+        drawn = [
+            encode_once(
+                (scene.info.digest, reference.picture.digest, scene.layer, concept, "whole"),
+                partial(draw_whole, scene, concept, reference),
+            )
+            for reference in part
+        ]
+        draw_tiles(
+            None, [Tile(address, "where", words[1]) for address, words in zip(drawn, names, strict=True)], 4, grow=False
+        )

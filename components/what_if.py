@@ -1,0 +1,101 @@
+"""What the model would say if concepts were weaker or stronger: before and after, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from html import escape
+
+import streamlit as st
+
+from components.concept_links import clear_factors, factors
+from components.concept_scene import Scene
+from components.following import finished, follow
+from components.headline import plain
+from components.reference_samples import draw_here
+from components.theme import ACCENT
+from components.tiles import Tile, draw_tiles, encode_once
+from explainers import compute
+from explainers.results import ModelInfo, WhatIf
+
+#: What a factor does, as said before a concept's name.
+VERBS = {0.0: "without", 0.5: "with less of", 2.0: "with more of"}
+
+#: How many concepts are called by their names.
+NAMED = 3
+
+STYLE = f"""<style>
+:has(> .st-key-what-if) {{position: sticky; top: 3.75rem; z-index: 90;}}
+.st-key-what-if {{background: Canvas; box-shadow: 0 4px 12px #0003;}}
+.lightbox-change {{display: grid; grid-template-columns: minmax(0, 1fr) auto auto auto; gap: 3px 12px;
+  font-size: 0.88rem; font-variant-numeric: tabular-nums; align-items: center; max-width: 32rem;}}
+.lightbox-change .name {{overflow: hidden; text-overflow: ellipsis; white-space: nowrap;}}
+.lightbox-change .value {{text-align: right;}}
+.lightbox-change .best {{font-weight: 600; color: {ACCENT};}}
+</style>"""
+
+
+def draw_what_if(scene: Scene) -> None:
+    """Draw prediction and heatmap with and without the changes, if there are any; raises LightboxError."""
+    if not (chosen := factors(scene.layer)):
+        return
+    with st.container(border=True, key="what-if"):
+        with st.container(horizontal=True, vertical_alignment="center", wrap=False):
+            st.markdown(f"**What if?** The model {describe_changes(scene, chosen)}", width="stretch")
+            st.button("As it was", icon=":material/undo:", key="undo", on_click=clear_factors)
+        key = (*scene.key, tuple(sorted(chosen.items())))
+        (job,) = follow(
+            "what if",
+            {key: partial(compute.submit_what_if, scene.model, scene.picture, scene.target, scene.layer, chosen)},
+        )
+        if finished([job], "Deciding again"):
+            _draw(scene, job.result(), key)
+
+
+def _draw(scene: Scene, found: WhatIf, key: tuple[object, ...]) -> None:
+    table, pictures = st.columns([5, 2], gap="large", vertical_alignment="center")
+    with table:
+        st.html(f"{STYLE}{tabulate(scene.info, found)}")
+    with pictures:
+        draw_tiles(
+            None,
+            [
+                Tile(
+                    encode_once((key, name), partial(draw_here, scene.seen.crop, found.heatmaps[place])),
+                    f"{name} · {found.outputs[place]:.2f} logit",
+                    f"What speaks for the class, {name}",
+                )
+                for place, name in enumerate(("before", "after"))
+            ],
+            2,
+            grow=False,
+        )
+
+
+def describe_changes(scene: Scene, chosen: Mapping[int, float]) -> str:
+    """Say what was done to which concepts, or to how many."""
+    parts = []
+    for factor, verb in VERBS.items():
+        changed = [concept for concept, one in chosen.items() if one == factor]
+        if len(changed) > NAMED:
+            parts.append(f"{verb} {len(changed)} concepts")
+        elif changed:
+            parts.append(f"{verb} {', '.join(plain(scene.title(concept)) for concept in changed)}")
+    return " and ".join(parts)
+
+
+def tabulate(info: ModelInfo, found: WhatIf, count: int = 5) -> str:
+    """Set the best classes before and after side by side, with how far each has moved."""
+    before, after = found.before, found.after
+    shown = before.top(count) + [index for index in after.top(count) if index not in before.top(count)]
+    rows = []
+    for index in shown:
+        was, now = float(before.probabilities[index]), float(after.probabilities[index])
+        cells = [(was, index == before.top(1)[0]), (now, index == after.top(1)[0])]
+        rows.append(
+            f'<span class="name">{escape(info.class_names[index])}</span>'
+            + "".join(f'<span class="value{" best" * best}">{share:.1%}</span>' for share, best in cells)
+            + f'<span class="value">{100 * (now - was):+.1f}</span>'
+        )
+    head = "<b>Class</b>" + "".join(f'<b class="value">{name}</b>' for name in ("before", "after", "points"))
+    return f'<div class="lightbox-change">{head}{"".join(rows)}</div>'
