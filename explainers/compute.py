@@ -341,14 +341,19 @@ def submit_similarities(
 
     asked = [code_digest(), model.info.digest, vars(model.info.preprocessing), [write_sample(one) for one in samples]]
     return (cache or shared_cache()).submit(
-        digest("similarities", *asked), compute, durable=not model.info.private, urgency=urgency
+        digest("similarities", *asked),
+        compute,
+        durable=not model.info.private,
+        about=_private(model.info),
+        urgency=urgency,
     )
 
 
 def forget(content: str) -> None:
-    """Drop the recorded passes of a picture or model, by its digest, when the session that brought it ends."""
+    """Drop all results and recorded passes of a picture or model, by its digest, when its session ends."""
     from explainers.concepts.tapes import TAPES
 
+    shared_cache().forget(content)
     TAPES.forget(content)
 
 
@@ -404,8 +409,14 @@ def _submit(
         digest(*_content(model, picture), *asked),
         compute,
         durable=not picture.private and not model.info.private,
+        about=_private(model.info, picture),
         urgency=urgency,
     )
+
+
+def _private(*contents: ModelInfo | Picture) -> list[str]:
+    """The digests of what was uploaded."""
+    return [content.digest for content in contents if content.private]
 
 
 def _submit_concepts(

@@ -34,6 +34,8 @@ class Settings:
     #: What opening an uploaded model may take, in a process of its own.
     upload_memory: int = 6 * GIB
     upload_seconds: int = 180
+    #: How long a session may be idle before what it uploaded is removed.
+    idle: int = 3600
 
 
 @cache
@@ -52,7 +54,7 @@ def read_file(file: Path) -> dict[str, Any]:
     """Read a TOML file of settings; raises SettingError if it is not one."""
     try:
         return tomllib.loads(file.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # not text, not TOML, or nested without end
         raise SettingError(
             f"The settings in {file} cannot be read: {error}. Mend the file, or unset LIGHTBOX_SETTINGS."
         ) from None
@@ -70,6 +72,6 @@ def convert(name: str, item: Any, kind: type) -> Any:
     """Read a setting as its kind; raises SettingError."""
     try:
         return kind(item)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         wanted = "a whole number" if kind is int else "a path"
         raise SettingError(f"The setting '{name}' is '{item}'; {wanted} was expected. Change it.") from None

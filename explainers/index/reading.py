@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,7 @@ from jaxtyping import Float, Float32, Int
 from explainers.errors import SelectionError
 from explainers.index.recipe import Recipe
 from explainers.index.samples import StoredSamples, Upload
-from explainers.index.store import COLUMNS, find_shards, mistaken, read_manifest
+from explainers.index.store import COLUMNS, Shard, find_shards, mistaken, read_manifest
 
 By = Literal["relevance", "activation"]
 Of = Literal["predicted", "label"]
@@ -43,14 +44,13 @@ class Index:
     def __init__(self, store: Path, recipe: Recipe, uploads: Sequence[Upload]) -> None:
         self.store = store
         self.recipe = recipe
-        found = {shard: shard.damage(recipe, thorough=False) for shard in find_shards(store)}
+        found, tables = read_tables(store, recipe)
         self._shards = [shard for shard, damage in found.items() if not damage]
         self.notes = tuple(
             f"The shard {shard.folder.name} {damage}; its rows are missing until the index is built again."
             for shard, damage in found.items()
             if damage
         )
-        tables = [shard.table() for shard in self._shards]
         empty = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
         table = pd.concat([empty, *tables], ignore_index=True)
         self.samples = StoredSamples(list(table.pop("sample")), {one.picture.digest: one.picture for one in uploads})
@@ -167,3 +167,13 @@ class Index:
             found[..., mistakes] = self._join(layer, "label", concept)[..., : mistakes.sum()]
             found[..., self.table["label"] < 0] = np.nan
         return found
+
+
+def read_tables(store: Path, recipe: Recipe) -> tuple[dict[Shard, str], list[pd.DataFrame]]:
+    """Read the tables of all shards, and what is damaged; again if a build merges shards meanwhile."""
+    while True:
+        found = {shard: shard.damage(recipe, thorough=False) for shard in find_shards(store)}
+        with suppress(FileNotFoundError):
+            tables = [shard.table() for shard, damage in found.items() if not damage]
+            if find_shards(store) == list(found):
+                return found, tables
