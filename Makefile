@@ -1,11 +1,12 @@
 # make run    set up what is missing and open the app
 # make bench  set up an environment of its own with the peers, and print the benchmarks
+# make fuzz   read 20,000 damaged files of every kind (some minutes)
 # make test   set up what is missing, then format, lint, types, unit tests and browser tests
 PYTHON ?= python3
 PORT ?= 8501
 BIN := .venv/bin
 
-.PHONY: run setup test check bench
+.PHONY: run setup test check fuzz bench
 
 run: setup
 	$(BIN)/streamlit run app.py --server.port $(PORT)
@@ -35,8 +36,11 @@ check: .venv/test.done
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+fuzz: .venv/test.done
+	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.fuzz
+
 bench: .venv-bench/done
-	.venv-bench/bin/python -m benchmarks.relevance
+	for each in relevance concepts index; do .venv-bench/bin/python -m benchmarks.$$each || exit 1; done
 
 .venv-bench/done: benchmarks/requirements.txt requirements.txt
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench

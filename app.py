@@ -2,15 +2,21 @@
 
 import streamlit as st
 
+from components.access import require_user
+from components.belongings import use
 from components.session import Workspace, choose_model, choose_pictures
 from components.theme import apply_theme, draw_icon
 from explainers.errors import LightboxError
 
 st.set_page_config(page_title="Lightbox", page_icon=draw_icon(), layout="wide")
 apply_theme()
+require_user()
+use()
 page = st.navigation(
     [
         st.Page("pages/attribution.py", title="Where did it look?", icon=":material/visibility:", default=True),
+        st.Page("pages/concepts.py", title="What did it use?", icon=":material/interests:"),
+        st.Page("pages/prototypes.py", title="Is it ordinary?", icon=":material/balance:"),
         st.Page("pages/model.py", title="Model", icon=":material/account_tree:"),
         st.Page("pages/activity.py", title="Activity", icon=":material/speed:"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from components.belongings import own
 from explainers.images import Picture, Sample, read
 
 
@@ -41,5 +42,7 @@ def _read_again(picture: Picture, frame: int, window: tuple[float, float] | None
     for file in st.session_state["uploaded_images"]:
         found = st.session_state["read_files"].get(file.file_id)
         if not isinstance(found, str) and found == (picture,):
-            return read(file.getvalue(), file.name, frame=frame, window=window)[0]
+            found = read(file.getvalue(), file.name, frame=frame, window=window)
+            own(found[0].digest)
+            return found[0]
     return picture

@@ -12,6 +12,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 import sample_models
+from components.belongings import own
 from explainers.errors import ImageError
 from explainers.images import Picture, Sample, find, read
 from explainers.settings import settings
@@ -48,6 +49,7 @@ def uploaded_models() -> dict[str, Any]:
 
 def keep_model(model: Any) -> None:
     """Keep an uploaded model for this session and choose it."""
+    own(model.info.digest)
     uploaded_models()[model.info.name] = model
     st.session_state["chosen_model"] = model.info.name
 
@@ -133,7 +135,8 @@ def read_uploads(files: Sequence[UploadedFile]) -> Sequence[Picture]:
     for file in files:
         if file.file_id not in known:
             try:
-                known[file.file_id] = read(file.getvalue(), file.name)
+                known[file.file_id] = pictures = read(file.getvalue(), file.name)
+                own(*(picture.digest for picture in pictures))
             except ImageError as error:
                 known[file.file_id] = str(error)
     for found in known.values():

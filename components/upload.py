@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 import sample_models
+from components.belongings import own
 from components.prediction import draw_prediction
 from components.session import keep_model, open_picture, uploaded_models
 from explainers import compute
@@ -133,6 +134,7 @@ def _waiting(what: str) -> Iterator[Callable[[], object]]:
 def _load(file: Any, settings: dict[str, Any]) -> Any:
     with _waiting("Opening the model and tracing its graph …") as waiting:
         model = compute.load(file.getvalue(), file.name, waiting, **settings)
+    own(model.info.digest)
     return replace(model, info=replace(model.info, private=True))
 
 

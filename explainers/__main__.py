@@ -1,4 +1,4 @@
-"""Lightbox from the command line: ``python -m explainers attribute|index|models|methods``."""
+"""Lightbox from the command line: ``python -m explainers attribute|index|prototypes|models|methods``."""
 
 from __future__ import annotations
 
@@ -60,6 +60,20 @@ def parser() -> argparse.ArgumentParser:
     add("--composite", default="automatic", help="the rules of relevance (default: automatic)")
     add("--batch", type=int, default=16, help="images that go through the network at once (default: 16)")
     add("--dask", default="", metavar="ADDRESS", help="compute on the workers of the Dask scheduler at this address")
+    prototypes = commands.add_parser("prototypes", help="say whether a decision is ordinary for its class")
+    prototypes.set_defaults(run=judge_image)
+    add = prototypes.add_argument
+    add("--model", required=True, help="a sample model's name, or a model file")
+    add("--architecture", help="for a checkpoint, such as timm/resnet50; guessed if left out")
+    add("--classes", type=Path, help="a file of class names (text, CSV or JSON)")
+    add("--store", required=True, type=Path, help="an index of pictures to compare with, see the command index")
+    add("--image", required=True, type=Path, help="an image file")
+    add("--layer", default="", help="a layer of the index (default: its first)")
+    add("--class", dest="target", default="predicted", help="predicted, a class name or a class index")
+    add("--strategies", type=int, help="how many strategies the class has (default: as many as its samples show)")
+    add("--unusual", type=float, default=5.0, help="percent of less typical samples below which it is unusual")
+    add("--unlike", type=float, default=0.5, help="percent below which it is unlike anything seen for the class")
+    add("--json", type=Path, help="where to write the result as JSON (default: standard output)")
     return top
 
 
@@ -117,9 +131,44 @@ def attribute_image(options: argparse.Namespace) -> None:
         "expected": attribution.expected,
         "provenance": attribution.provenance,
     }
+    write_json(result, options.json)
+
+
+def judge_image(options: argparse.Namespace) -> None:
+    """Compare the decision on an image with those in an index, and write what was found."""
+    from explainers import compute, images
+    from explainers.index import open_index
+    from explainers.prototypes.decisions import Thresholds, judge, summarise
+    from explainers.prototypes.submitting import comparable_classes, find_row, submit_strategies, submit_vectors
+    from explainers.results import Target
+    from explainers.targets import choose_target
+
+    thresholds, index = Thresholds(options.unusual, options.unlike), open_index(options.store)
+    model, picture = open_model(options), images.read(read_file(options.image), options.image.name)[0]
+    if model.info.digest != index.recipe.digest:
+        raise SelectionError(
+            f"The index in {options.store} belongs to another model ({index.recipe.model}). Build one of this."
+        )
+    layer = options.layer or next(iter(index.recipe.layers))
+    klass = choose_target(model.info, compute.predict(model, picture), options.target).index
+    vectors = submit_vectors(index, layer).result()
+    counts = dict.fromkeys(comparable_classes(vectors)) | {klass: options.strategies}
+    strategies = {
+        other: submit_strategies(index, layer, vectors, other, count).result() for other, count in counts.items()
+    }
+    rules = {name: getattr(index.recipe, name) for name in ("composite", "epsilon", "gamma")}
+    found = compute.submit_concepts(model, picture, Target(klass), layer, rules).result()
+    row = find_row(index, picture.digest)
+    decision = judge(vectors, strategies, klass, found.relevance, row, thresholds)
+    summary = summarise(decision, strategies[klass], model.info.class_names, thresholds=thresholds)
+    write_json({**summary, "provenance": found.provenance}, options.json)
+
+
+def write_json(result: dict[str, Any], file: Path | None) -> None:
+    """Write a result as JSON to a file, or to standard output."""
     text = json.dumps(result, indent=2, ensure_ascii=False)
-    if options.json:
-        options.json.write_text(text + "\n")
+    if file:
+        file.write_text(text + "\n")
     else:
         print(text)
 

@@ -11,7 +11,7 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import cache as remember
@@ -73,9 +73,11 @@ class _Computation(Generic[R]):
 
     future: Future[R] = field(default_factory=Future)
     progress: Progress = field(default_factory=Progress)
+    about: frozenset[str] = frozenset()
     waiting: int = 0
     urgency: int = 0
     started: bool = False
+    kept: bool = True
 
 
 class Job(Generic[R]):
@@ -142,6 +144,7 @@ class Cache:
         self._folder = folder
         self.memory_limit = memory_limit
         self._results: OrderedDict[str, Result] = OrderedDict()
+        self._about: dict[str, frozenset[str]] = {}
         self._under_way: dict[str, _Computation[Any]] = {}
         self._lock = threading.Lock()
         self._counters = Counters()
@@ -157,11 +160,20 @@ class Cache:
         with self._lock:
             return replace(self._counters, computed=dict(self._counters.computed))
 
-    def submit(self, key: str, compute: Callable[[Progress], R], *, durable: bool = False, urgency: int = 0) -> Job[R]:
+    def submit(
+        self,
+        key: str,
+        compute: Callable[[Progress], R],
+        *,
+        durable: bool = False,
+        about: Collection[str] = (),
+        urgency: int = 0,
+    ) -> Job[R]:
         """Ask for a result; computes it on a worker unless it is there or under way already.
 
-        ``durable`` lets the result reach the disk: only for results on server-side data. ``urgency`` 1 lets others go
-        first. An error goes to all who wait and is not kept: the next request tries again.
+        ``durable`` lets the result reach the disk: only for results on server-side data. ``about`` are the digests of
+        the uploads that it tells something of, see ``forget``. ``urgency`` 1 lets others go first. An error goes to all
+        who wait and is not kept: the next request tries again.
         """
         with self._lock:
             if key in self._results:
@@ -170,7 +182,7 @@ class Cache:
                 return _finished(self._results[key])  # type: ignore[arg-type]  # equal keys name results of one kind
             computation = self._under_way.get(key)
             if computation is None:
-                computation = self._under_way[key] = _Computation(urgency=urgency)
+                computation = self._under_way[key] = _Computation(about=frozenset(about), urgency=urgency)
                 start = True
             else:
                 self._counters.joined += 1
@@ -184,6 +196,14 @@ class Cache:
     def get(self, key: str, compute: Callable[[Progress], R], *, durable: bool = False) -> R:
         """Ask for a result and wait for it."""
         return self.submit(key, compute, durable=durable).result()
+
+    def forget(self, content: str) -> None:
+        """Drop every result about an upload, by its digest, and keep none that is still to come."""
+        with self._lock:
+            for computation in self._under_way.values():
+                computation.kept = computation.kept and content not in computation.about
+            for key in [key for key, about in self._about.items() if content in about]:
+                self._drop(key)
 
     def _leave(self, key: str, computation: _Computation[Any]) -> None:
         with self._lock:
@@ -208,7 +228,7 @@ class Cache:
                 self._counters.errors += not isinstance(error, CancelledError)
             computation.future.set_exception(error)
         else:
-            self._keep(key, result)
+            self._keep(key, result, computation)
             self._end(key, computation)
             computation.future.set_result(result)
 
@@ -248,16 +268,23 @@ class Cache:
                 self._counters.backward += counts.backward
                 self._counters.images += counts.images
 
-    def _keep(self, key: str, result: Result) -> None:
+    def _keep(self, key: str, result: Result, computation: _Computation[Any]) -> None:
         with self._lock:
-            replaced = self._results.pop(key, None)  # a cancelled computation may have ended all the same
-            self._results[key] = result
-            self._counters.bytes += result.nbytes - (replaced.nbytes if replaced else 0)
+            if not computation.kept:
+                return
+            if key in self._results:  # a cancelled computation may have ended all the same
+                self._drop(key)
+            self._results[key], self._about[key] = result, computation.about
+            self._counters.bytes += result.nbytes
             while self._counters.bytes > self.memory_limit and self._results:
-                _, old = self._results.popitem(last=False)
-                self._counters.bytes -= old.nbytes
+                self._drop(next(iter(self._results)))
                 self._counters.evictions += 1
             self._counters.entries = len(self._results)
+
+    def _drop(self, key: str) -> None:
+        self._counters.bytes -= self._results.pop(key).nbytes
+        del self._about[key]
+        self._counters.entries = len(self._results)
 
 
 def _finished(result: R) -> Job[R]:

@@ -34,8 +34,24 @@ class Settings:
     #: What opening an uploaded model may take, in a process of its own.
     upload_memory: int = 6 * GIB
     upload_seconds: int = 180
+    #: Bounds on a model file: all tensors together, how many, the header of safetensors, and outputs.
+    model_bytes: int = 4 * GIB
+    model_tensors: int = 20_000
+    model_header: int = 16 * 1024**2
+    model_classes: int = 100_000
+    #: Bounds on a picture: its file, its size (a full-field mammogram has 30 million pixels) and its frames.
+    picture_bytes: int = GIB
+    picture_pixels: int = 64_000_000
+    picture_frames: int = 10_000
+    #: Bounds on a zip archive: entries, bytes unpacked, how many times it grows, and pixels of all its pictures.
+    archive_entries: int = 10_000
+    archive_bytes: int = GIB
+    archive_ratio: int = 200
+    archive_pixels: int = 400_000_000
     #: How long a session may be idle before what it uploaded is removed.
     idle: int = 3600
+    #: The header in which a proxy in front of the server says who somebody is, "" for none.
+    user_header: str = ""
 
 
 @cache
@@ -62,7 +78,7 @@ def read_file(file: Path) -> dict[str, Any]:
 
 def make(given: Mapping[str, Any]) -> Settings:
     """Check settings by their names and kinds; raises SettingError."""
-    kinds = {field.name: int if field.type == "int" else Path for field in fields(Settings)}
+    kinds = {field.name: {"int": int, "str": str}.get(str(field.type), Path) for field in fields(Settings)}
     if unknown := sorted(given.keys() - kinds):
         raise SettingError(f"There is no setting '{unknown[0]}'. Choose from {', '.join(kinds)}.")
     return Settings(**{name: convert(name, item, kinds[name]) for name, item in given.items()})

@@ -2,16 +2,17 @@
 
 import streamlit as st
 
-from components import concept_scene, controls
+from components import controls
 from components.adjusting import adjust
-from components.concept_links import CONCEPT, ORIGIN, opened
-from components.concept_names import draw_exchange, read_current_names
-from components.concept_profile import draw_profile
-from components.decision_concepts import draw_decision
+from components.concepts.decision import draw_decision
+from components.concepts.links import CONCEPT, ORIGIN, opened
+from components.concepts.names import draw_exchange, read_current_names
+from components.concepts.origin import draw_origin
+from components.concepts.profile import draw_profile
+from components.concepts.scene import Scene, choose_layer, choose_references
 from components.drawn_region import explained_region
 from components.following import settle
 from components.headline import draw_empty, draw_headline
-from components.origin import draw_origin
 from components.prediction import draw_prediction
 from components.session import current_workspace, open_picture
 from components.strip import choose_picture
@@ -35,11 +36,11 @@ try:
     with st.sidebar:
         draw_prediction(model.info, prediction)
         wanted, versus = controls.choose_output(model.info, prediction)
-        layer = concept_scene.choose_layer(model)
-        count, by, references = concept_scene.choose_references(workspace)
+        layer = choose_layer(model)
+        count, by, references = choose_references(workspace)
         draw_exchange(model.info, compute.concept_layers(model), names)
     target = choose_target(model.info, prediction, wanted, versus, explained_region(model.info))
-    scene = concept_scene.Scene(model, picture, target, layer, names, by)
+    scene = Scene(model, picture, target, layer, names, by)
     draw_headline(model.info, prediction, target, picture)
     if (concept := opened(CONCEPT)) is not None:
         draw_profile(scene, references, concept)

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from explainers.settings import settings
+
 ROOT = Path(__file__).parent.parent
 
 expect.set_options(timeout=60_000)  # opening a model takes seconds, more on a busy machine
@@ -24,6 +26,20 @@ expect.set_options(timeout=60_000)  # opening a model takes seconds, more on a b
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the fast tests first and those in a browser last."""
     items.sort(key=lambda item: "browser" in getattr(item, "fixturenames", ()))
+
+
+@pytest.fixture
+def bounds(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Sets settings until the end of the test."""
+
+    def change(**values: object) -> None:
+        for name, value in values.items():
+            monkeypatch.setenv(f"LIGHTBOX_{name.upper()}", str(value))
+        settings.cache_clear()
+
+    yield change
+    monkeypatch.undo()
+    settings.cache_clear()
 
 
 def free_port() -> int:

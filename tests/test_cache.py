@@ -139,6 +139,30 @@ def test_a_private_result_never_reaches_the_disk(tmp_path: Path):
     assert not list(tmp_path.glob("**/*.npz"))
 
 
+def test_what_is_forgotten_is_every_result_about_an_upload_and_nothing_else():
+    cache = Cache()
+    for key, about in {"a": ["picture"], "b": ["model", "picture"], "c": ["model"], "d": []}.items():
+        cache.submit(key, lambda progress: prediction(), about=about).result()
+    cache.forget("picture")
+    assert (cache.counters.entries, cache.counters.bytes) == (2, 2 * prediction().nbytes)
+    assert cache.submit("c", lambda progress: prediction(7)).result().logits[0] != 7
+    assert cache.submit("a", lambda progress: prediction(7)).result().logits[0] == 7
+
+
+def test_a_result_under_way_is_not_kept_once_its_upload_is_forgotten():
+    cache, going = Cache(), threading.Event()
+
+    def compute(progress: Progress) -> Prediction:
+        going.wait(10)
+        return prediction()
+
+    job = cache.submit("a", compute, about=["picture"])
+    cache.forget("picture")
+    going.set()
+    assert job.result(10).logits.size
+    assert cache.counters.entries == 0
+
+
 def test_a_damaged_file_counts_as_absent(tmp_path: Path):
     Cache(tmp_path).get("ab" * 32, lambda progress: prediction(7), durable=True)
     file = next(tmp_path.glob("**/*.npz"))

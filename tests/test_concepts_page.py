@@ -11,14 +11,14 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 import sample_models
-from components.concept_bars import AGAINST, FOR, Bar, draw_bars
-from components.concept_graph import Edge, draw_graph
-from components.concept_overview import write_table
-from components.concept_scene import Scene
-from components.origin import make_edges, make_levels
-from components.reference_index import reference_set, say_seconds
-from components.reference_samples import bound, draw_reference, smooth
-from components.what_if import tabulate
+from components.concepts.bars import AGAINST, FOR, Bar, draw_bars
+from components.concepts.graph import Edge, draw_graph
+from components.concepts.origin import make_edges, make_levels
+from components.concepts.overview import write_table
+from components.concepts.scene import Scene
+from components.concepts.what_if import tabulate
+from components.references.index import reference_set, say_seconds
+from components.references.samples import bound, draw_reference, smooth
 from explainers.images import Picture
 from explainers.notes import ConceptName
 from explainers.preprocessing import Preprocessing

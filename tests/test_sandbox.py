@@ -26,20 +26,6 @@ def checkpoint() -> bytes:
     return safetensors.torch.save(torchvision.models.squeezenet1_1(num_classes=3).state_dict())
 
 
-@pytest.fixture
-def bounds(monkeypatch):
-    """Sets bounds for the next worker."""
-
-    def change(**values):
-        for name, value in values.items():
-            monkeypatch.setenv(f"LIGHTBOX_{name.upper()}", str(value))
-        settings.cache_clear()
-
-    yield change
-    monkeypatch.undo()
-    settings.cache_clear()
-
-
 @pytest.fixture(scope="module", autouse=True)
 def no_worker_stays():
     yield

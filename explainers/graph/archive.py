@@ -21,7 +21,8 @@ from torch.export.pt2_archive import PT2ArchiveWriter
 from torch.export.pt2_archive._package import load_pt2
 
 from explainers.errors import ModelError, UnsafeFileError
-from explainers.graph.checkpoint import MAX_BYTES, MAX_TENSORS, SAVE_LINE, open_zip, printable, read_pickle, telling
+from explainers.graph.checkpoint import SAVE_LINE, open_zip, printable, read_pickle, telling
+from explainers.settings import settings
 
 #: What each member of an archive may be, after the archive's root folder.
 MEMBERS = re.compile(
@@ -240,10 +241,14 @@ def clean_payload(config: dict[str, Any], kind: str) -> dict[str, Any]:
             )
     sizes = [[size["as_int"] for size in payload["tensor_meta"]["sizes"]] for payload in config["config"].values()]
     elements = sum(math.prod(size) for size in sizes)
-    if len(sizes) > MAX_TENSORS or elements > MAX_BYTES // 4 or any(length < 0 for size in sizes for length in size):
+    if (
+        len(sizes) > settings().model_tensors
+        or elements > settings().model_bytes // 4
+        or any(length < 0 for size in sizes for length in size)
+    ):
         raise ModelError(
-            f"The archive holds {len(sizes):,} tensors of {elements:,} numbers; at most {MAX_TENSORS:,} tensors and "
-            f"{MAX_BYTES // 4:,} numbers are loaded."
+            f"The archive holds {len(sizes):,} tensors of {elements:,} numbers; at most "
+            f"{settings().model_tensors:,} tensors and {settings().model_bytes // 4:,} numbers are loaded."
         )
     return {"config": clean(config["config"])}
 

@@ -18,10 +18,7 @@ from torch import Tensor
 from torch._weights_only_unpickler import _get_allowed_globals
 
 from explainers.errors import LightboxError, ModelError, UnsafeFileError
-
-MAX_BYTES = 4 << 30
-MAX_TENSORS = 20_000
-MAX_HEADER = 16 << 20
+from explainers.settings import settings
 
 #: Where training scripts keep the weights inside a checkpoint; averaged weights come first, they predict best.
 WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "net", "weights", "params")
@@ -49,10 +46,10 @@ def read_safetensors(data: bytes) -> Weights:
     import safetensors.torch
 
     header = int.from_bytes(data[:8], "little")
-    if header > min(MAX_HEADER, len(data) - 8):
+    if header > min(settings().model_header, len(data) - 8):
         raise ModelError(
             f"The safetensors header claims {header:,} bytes, but the file has {len(data):,} and a header may have "
-            f"{MAX_HEADER:,}. The file is damaged or cut off; copy it again."
+            f"{settings().model_header:,}. The file is damaged or cut off; copy it again."
         )
     with telling("The safetensors file is damaged", "Save it again."):
         return unwrap(safetensors.torch.load(data), ordered=False)
@@ -89,8 +86,8 @@ def open_zip(data: bytes) -> zipfile.ZipFile:
 def check_entries(archive: zipfile.ZipFile, size: int) -> None:
     """Raise ModelError if an archive of ``size`` bytes has too many members, or members that hold more bytes."""
     entries = archive.infolist()
-    if len(entries) > MAX_TENSORS:
-        raise ModelError(f"The archive has {len(entries):,} members; at most {MAX_TENSORS:,} are read.")
+    if len(entries) > settings().model_tensors:
+        raise ModelError(f"The archive has {len(entries):,} members; at most {settings().model_tensors:,} are read.")
     if sum(entry.file_size for entry in entries) > size or len(set(archive.namelist())) < len(entries):
         raise ModelError(
             "The archive's members are compressed, overlap or share a name, which torch never writes. "
@@ -111,7 +108,7 @@ def foreign_global(data: bytes) -> str | None:
                 texts += [argument] if isinstance(argument, str) else []
                 named = ".".join(texts[-2:]) if code.name == "STACK_GLOBAL" else str(argument).replace(" ", ".")
                 if code.name in ("GLOBAL", "INST", "STACK_GLOBAL") and named not in _get_allowed_globals():
-                    return named[:100]
+                    return printable(named, 100)
     except (ValueError, IndexError, zipfile.BadZipFile):
         pass  # what follows the pickles is raw tensors, or the file is damaged
     return None
@@ -147,10 +144,10 @@ def check_bounds(tensors: Mapping[str, Shaped[Tensor, "..."]]) -> None:
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if not tensors:
         raise ModelError(f"The file holds no named tensors. Save the model's weights by {SAVE_LINE}.")
-    if len(tensors) > MAX_TENSORS or size > MAX_BYTES:
+    if len(tensors) > settings().model_tensors or size > settings().model_bytes:
         raise ModelError(
-            f"The file holds {len(tensors):,} tensors of {size:,} bytes; at most {MAX_TENSORS:,} tensors and "
-            f"{MAX_BYTES:,} bytes are loaded."
+            f"The file holds {len(tensors):,} tensors of {size:,} bytes; at most {settings().model_tensors:,} tensors "
+            f"and {settings().model_bytes:,} bytes are loaded."
         )
 
 
@@ -170,9 +167,9 @@ def telling(what: str, then: str) -> Iterator[None]:
 def first_line(error: Exception) -> str:
     """The first sentence of an error's message, without the rest that speaks to programmers."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return line.partition(". ")[0][:200].rstrip(".")
+    return printable(line.partition(". ")[0], 200).rstrip(".")
 
 
-def printable(text: str) -> str:
+def printable(text: str, length: int = 60) -> str:
     """A text of a hostile file, short and free of control characters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:60])
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:length])

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from functools import cache
 
 from explainers.errors import ModelError
+from explainers.settings import settings
 
-MAX_NAMES = 100_000
 MAX_BYTES = 16 << 20
 
 #: Column titles of CSV files, lower case.
@@ -49,8 +49,10 @@ def read_class_names(data: bytes, file_name: str) -> tuple[str, ...]:
 
 def check_names(names: list[str]) -> tuple[str, ...]:
     """Raise ModelError unless there is at least one name, not too many, and none is empty."""
-    if not names or len(names) > MAX_NAMES:
-        raise ModelError(f"The file names {len(names):,} classes; give 1 to {MAX_NAMES:,}, one for each output.")
+    if not names or len(names) > settings().model_classes:
+        raise ModelError(
+            f"The file names {len(names):,} classes; give 1 to {settings().model_classes:,}, one for each output."
+        )
     if "" in names:
         raise ModelError(f"Class {names.index('')} has an empty name in the file. Give every class a name.")
     return tuple(names)
@@ -75,7 +77,11 @@ def read_json(text: str) -> list[str]:
 def read_csv(text: str) -> list[str]:
     """Read names from a table's column of names, in the order of its column of indices if it has one."""
     delimiter = max(",;\t", key=text.partition("\n")[0].count)
-    rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter) if any(row)]
+    try:
+        table = list(csv.reader(io.StringIO(text), delimiter=delimiter))
+    except csv.Error as error:
+        raise ModelError(f"The class names are no table ({error}). Save them as CSV, one name to a row.") from None
+    rows = [[cell.strip() for cell in row] for row in table if any(row)]
     titles = [title.lower() for title in rows[0]] if rows else []
     name_column = next((place for place, title in enumerate(titles) if title in NAME_TITLES), -1)
     index_column = next((place for place, title in enumerate(titles) if title in INDEX_TITLES), None)

@@ -15,7 +15,6 @@ from explainers.errors import ModelError, UnsafeFileError
 from explainers.graph import architectures, zoo
 from explainers.graph.archive import EXPORT_AGAIN, open_archive, signature
 from explainers.graph.checkpoint import (
-    MAX_HEADER,
     Weights,
     check_entries,
     open_zip,
@@ -30,6 +29,7 @@ from explainers.graph.onnx.file import parse
 from explainers.graph.onnx.importer import Imported, build, import_graph
 from explainers.preprocessing import Preprocessing
 from explainers.proposal import Guess, Proposal
+from explainers.settings import settings
 
 #: What a checkpoint is compared with that resembles no architecture.
 DEFAULT = "torchvision/resnet50"
@@ -99,7 +99,7 @@ def sniff(data: bytes) -> str:
     """Tell a format by its content: "safetensors", "checkpoint", "onnx" or "pt2"; raises ModelError for any other."""
     if data.startswith(b"PK") or zipfile.is_zipfile(io.BytesIO(data)):
         return sniff_zip(data)
-    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= max(MAX_HEADER, len(data)):
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= max(settings().model_header, len(data)):
         return "safetensors"
     if data[:1] == b"\x80":
         return "checkpoint"
@@ -202,7 +202,12 @@ def plain_name(file_name: str) -> str:
 
 
 def check_choices(proposal: Proposal, preprocessing: Preprocessing, class_names: Sequence[str]) -> None:
-    """Raise ModelError unless channels and class names agree with the file."""
+    """Raise ModelError unless channels and class names agree with the file, and there are not too many classes."""
+    if proposal.classes > settings().model_classes:
+        raise ModelError(
+            f"The model has {proposal.classes:,} outputs; at most {settings().model_classes:,} are explained. "
+            "Upload a model of fewer classes."
+        )
     if class_names and len(class_names) != proposal.classes:
         raise ModelError(
             f"The file names {len(class_names)} classes, the model has {proposal.classes}. Give one name for each "

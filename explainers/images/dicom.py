@@ -94,7 +94,8 @@ def check_decodable(name: str, dataset: Dataset) -> None:
     try:
         get_decoder(syntax)
     except NotImplementedError:
-        raise ImageError(f"{name} is compressed as {syntax.name}. Export it uncompressed.") from None
+        kind = "in a way that is not known" if syntax.name == syntax else f"as {syntax.name}"
+        raise ImageError(f"{name} is compressed {kind}. Export it uncompressed.") from None
 
 
 #: Where JPEG and JPEG-LS (SOF, DHP) and JPEG 2000 (SIZ) declare the size of a picture.

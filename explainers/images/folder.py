@@ -11,11 +11,9 @@ from explainers.errors import ImageError, SelectionError
 from explainers.images.formats import ACCEPTED, read_file, sniff
 from explainers.images.naming import is_junk, natural_key
 from explainers.images.picture import Picture, Window
+from explainers.settings import settings
 
 SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".dcm", ".dicom"])
-
-#: The largest file read, in bytes.
-MAX_FILE = 2**30
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,10 @@ class File(Sample):
     def read(self, *, frame: int | None = None, window: Window = None) -> Picture:
         """Read the file, or what ``box`` cuts out of it; raises ImageError."""
         try:
-            if self.path.stat().st_size > MAX_FILE:
-                raise ImageError(f"{self.name} has more than {MAX_FILE / 2**30:g} GiB. Save it smaller.")
+            if self.path.stat().st_size > settings().picture_bytes:
+                raise ImageError(
+                    f"{self.name} has more than {settings().picture_bytes / 2**30:g} GiB. Save it smaller."
+                )
             data = self.path.read_bytes()
         except OSError as error:
             raise ImageError(f"{self.name} cannot be read from the server: {error.strerror}. List it anew.") from None

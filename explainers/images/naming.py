@@ -19,6 +19,8 @@ def is_junk(parts: Sequence[str]) -> bool:
 
 def natural_key(parts: Sequence[str]) -> list[tuple[list[str | int], str]]:
     """A key that sorts numbers within names by their value."""
+    runs = [re.split(r"(\d+)", part.lower()) for part in parts]
     return [
-        ([int(run) if run.isdecimal() else run for run in re.split(r"(\d+)", part.lower())], part) for part in parts
+        ([int(run[:4000]) if run.isdecimal() else run for run in split], part)  # Python reads no longer number
+        for split, part in zip(runs, parts, strict=True)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import struct
 import warnings
 import zipfile
@@ -19,9 +20,7 @@ from PIL import Image
 from pydicom.errors import BytesLengthException
 
 from explainers.errors import ImageError
-
-#: The largest picture accepted, in pixels; a full-field mammogram has 30 million.
-MAX_PIXELS = 64_000_000
+from explainers.settings import settings
 
 #: All that the decoders have been seen to raise on damaged data.
 DECODER_ERRORS = (
@@ -41,6 +40,10 @@ DECODER_ERRORS = (
     zlib.error,
 )
 
+
+#: Decoders that log what they find in a file, which may be about a patient, are silenced.
+for decoder in ("PIL", "pydicom", "tifffile"):
+    logging.getLogger(decoder).setLevel(logging.CRITICAL + 1)
 
 #: A window on values: width and centre.
 Window = tuple[float, float] | None
@@ -83,15 +86,17 @@ def thumbnail(picture: Picture | UInt8[np.ndarray, "h w 3"], side: int = 96) -> 
 
 def check_size(name: str, width: int, height: int) -> None:
     """Raise ImageError if a picture of this size must not be decoded."""
-    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+    if width < 1 or height < 1 or width * height > settings().picture_pixels:
         raise ImageError(
-            f"{name} measures {width} × {height} pixels; Lightbox reads up to {MAX_PIXELS // 10**6} million. "
-            "Crop it or save it smaller."
+            f"{name} measures {width} × {height} pixels; Lightbox reads up to {settings().picture_pixels // 10**6} "
+            "million. Crop it or save it smaller."
         )
 
 
 def check_frame(name: str, frame: int | None, frames: int) -> int:
     """Return the index of the chosen frame (counted from 1; None for the first); raises ImageError."""
+    if frames > settings().picture_frames:
+        raise ImageError(f"{name} has {frames:,} frames; {settings().picture_frames:,} are allowed. Split the file.")
     chosen = 1 if frame is None else frame
     if not 1 <= chosen <= frames:
         raise ImageError(f"{name} has no frame {frame}; choose one from 1 to {frames}.")

@@ -10,7 +10,8 @@ import tifffile
 from PIL import ExifTags, Image
 
 from explainers.errors import ImageError
-from explainers.images.picture import MAX_PIXELS, Picture, Window, check_frame, check_size, decoding, reduce_depth
+from explainers.images.picture import Picture, Window, check_frame, check_size, decoding, reduce_depth
+from explainers.settings import settings
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
 
@@ -54,7 +55,9 @@ def decode(data: bytes, name: str, kind: str, frame: int | None, window: Window)
     try:
         image = Image.open(io.BytesIO(data), formats=[kind])
     except Image.DecompressionBombError:
-        raise ImageError(f"{name} has far more than {MAX_PIXELS // 10**6} million pixels. Save it smaller.") from None
+        raise ImageError(
+            f"{name} has far more than {settings().picture_pixels // 10**6} million pixels. Save it smaller."
+        ) from None
     # Further pictures of a JPEG file are previews and gain maps.
     frames = 1 if kind == "JPEG" else getattr(image, "n_frames", 1)
     image.seek(check_frame(name, frame, frames))

@@ -11,12 +11,7 @@ from explainers.errors import ImageError
 from explainers.images.formats import ACCEPTED, read_file, sniff
 from explainers.images.naming import is_junk, natural_key, split_name
 from explainers.images.picture import Picture, Window, decoding
-
-#: Bounds on an archive: entries, bytes unpacked, how many times it grows, and pixels of all its pictures together.
-MAX_ENTRIES = 10_000
-MAX_UNPACKED = 2**30
-MAX_RATIO = 200
-MAX_TOTAL_PIXELS = 400_000_000
+from explainers.settings import settings
 
 
 def read(
@@ -38,7 +33,7 @@ def read(
 def read_zip(data: bytes, name: str, frame: int | None, window: Window) -> list[Picture]:
     """Read all pictures of an archive, sorted by name; nothing is unpacked onto the disk."""
     with decoding(name, "a zip archive"):
-        check_bound(name, "entries", data.count(b"PK\x01\x02"), MAX_ENTRIES)
+        check_bound(name, "entries", data.count(b"PK\x01\x02"), settings().archive_entries)
         archive = zipfile.ZipFile(io.BytesIO(data))
         entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     check_entries(name, entries, len(data))
@@ -48,7 +43,7 @@ def read_zip(data: bytes, name: str, frame: int | None, window: Window) -> list[
         picture = read_entry(archive, entry, "/".join(paths[entry]), frame, window)
         if picture:
             found[entry] = picture
-            check_bound(name, "pixels", sum(p.pixels.size // 3 for p in found.values()), MAX_TOTAL_PIXELS)
+            check_bound(name, "pixels", sum(p.pixels.size // 3 for p in found.values()), settings().archive_pixels)
     if not found:
         raise ImageError(f"None of the {len(entries)} files in {name} is a picture; put {ACCEPTED} files into it.")
     skipped = len(entries) - len(found)
@@ -65,7 +60,7 @@ def check_entries(name: str, entries: Sequence[zipfile.ZipInfo], packed: int) ->
     if any(entry.flag_bits & 1 for entry in entries):
         raise ImageError(f"{name} is locked with a password. Unpack it and pack it again without one.")
     unpacked = sum(entry.file_size for entry in entries)
-    check_bound(name, "bytes when unpacked", unpacked, min(MAX_UNPACKED, MAX_RATIO * packed))
+    check_bound(name, "bytes when unpacked", unpacked, min(settings().archive_bytes, settings().archive_ratio * packed))
 
 
 def check_bound(name: str, what: str, found: int, bound: int) -> None:

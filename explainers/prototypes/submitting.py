@@ -46,6 +46,12 @@ def read_decisions(index: Index, layer: str) -> Decisions:
     return Decisions(relevance, classes, classes == predicted)
 
 
+def find_row(index: Index, digest: str) -> int | None:
+    """Find the row of a picture in an index, by its digest; None if it is not there."""
+    rows = np.flatnonzero(index.table["digest"] == digest)
+    return int(rows[0]) if len(rows) else None
+
+
 def submit_vectors(index: Index, layer: str, *, cache: Cache | None = None) -> Job[Vectors]:
     """Ask for the vectors of a layer's decisions, see ``embed``."""
 

@@ -15,7 +15,7 @@ from explainers.errors import ComputationError, SelectionError
 from explainers.results import Result
 
 #: Directions kept at most, samples that they are found from, folds of held-out samples, fewest samples.
-DIMENSIONS = 24
+DIMENSIONS = 32
 SAMPLES = 4000
 FOLDS = 3
 FEWEST = 15

@@ -16,7 +16,8 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from torch import Tensor
 
 from explainers.errors import ModelError, UnsafeFileError
-from explainers.graph.checkpoint import MAX_BYTES, MAX_TENSORS, printable, telling
+from explainers.graph.checkpoint import printable, telling
+from explainers.settings import settings
 
 #: What ONNX's own operators are filed under.
 DOMAINS = ("", "ai.onnx")
@@ -83,8 +84,8 @@ def parse(data: bytes) -> OnnxFile:
     Raises UnsafeFileError for tensors that lie in other files, ModelError for a file that is damaged or too large, or
     that holds control flow, operators of other domains, texts or a training graph.
     """
-    if len(data) > MAX_BYTES:
-        raise ModelError(f"The file has {len(data):,} bytes; at most {MAX_BYTES:,} are read.")
+    if len(data) > settings().model_bytes:
+        raise ModelError(f"The file has {len(data):,} bytes; at most {settings().model_bytes:,} are read.")
     with telling("The file is no readable ONNX model", "Export it again."):
         model = onnx.load_model_from_string(data)
     return look_through(model)
@@ -127,10 +128,10 @@ def choose_output(graph: GraphProto) -> tuple[ValueInfoProto, tuple[str, ...]]:
     if not floating:
         raise ModelError("The ONNX file has no output of floating-point numbers. Export it with its scores as output.")
     chosen = next((output for output in floating if len(output.type.tensor_type.shape.dim) == 2), floating[0])
-    others = [output.name for output in graph.output if output.name != chosen.name]
+    others = [printable(output.name) for output in graph.output if output.name != chosen.name]
     if not others:
         return chosen, ()
-    return chosen, (f"Of the file's outputs, '{chosen.name}' is explained, not {', '.join(others[:5])}.",)
+    return chosen, (f"Of the file's outputs, '{printable(chosen.name)}' is explained, not {', '.join(others[:5])}.",)
 
 
 def find_input(graph: GraphProto, nodes: Iterable[NodeProto]) -> ValueInfoProto:
@@ -140,14 +141,14 @@ def find_input(graph: GraphProto, nodes: Iterable[NodeProto]) -> ValueInfoProto:
     entries = [entry for entry in graph.input if entry.name in read]
     if len(entries) != 1:
         raise ModelError(
-            f"The ONNX file has {len(entries)} inputs ({', '.join(entry.name for entry in entries)[:200]}); Lightbox "
-            f"explains models of one image. {SIMPLIFY}"
+            f"The ONNX file has {len(entries)} inputs ({', '.join(printable(entry.name) for entry in entries[:5])}); "
+            f"Lightbox explains models of one image. {SIMPLIFY}"
         )
     kind = entries[0].type.tensor_type
     largest = max((dimension.dim_value for dimension in kind.shape.dim), default=0)
     if len(kind.shape.dim) != 4 or kind.elem_type not in (*FLOATS, TensorProto.UINT8) or largest > MAX_PIXELS:
         raise ModelError(
-            f"The ONNX file's input '{entries[0].name}' has {len(kind.shape.dim)} dimensions of type "
+            f"The ONNX file's input '{printable(entries[0].name)}' has {len(kind.shape.dim)} dimensions of type "
             f"{TYPES.get(kind.elem_type, 'unknown')}, of sizes up to {largest:,}; Lightbox needs images of four "
             f"(batch, channels, height, width), up to {MAX_PIXELS:,}, in floating-point numbers or bytes."
         )
@@ -175,8 +176,8 @@ def check_nodes(nodes: Iterable[NodeProto]) -> None:
             )
         if node.domain not in DOMAINS:
             raise ModelError(
-                f"The ONNX node '{label(node)}' is the operator {node.op_type} of the domain '{node.domain}', which is "
-                f"not part of ONNX. {SIMPLIFY}"
+                f"The ONNX node '{label(node)}' is the operator {printable(node.op_type)} of the domain "
+                f"'{printable(node.domain)}', which is not part of ONNX. {SIMPLIFY}"
             )
 
 
@@ -191,8 +192,10 @@ def read_weights(
     """Read the initializers that the nodes use, with notes on what was converted; raises ModelError."""
     used = {name for node in nodes for name in node.input}
     protos = [proto for proto in graph.initializer if proto.name in used]
-    if graph.sparse_initializer or len(protos) > MAX_TENSORS:
-        raise ModelError(f"The ONNX file has sparse tensors, or over {MAX_TENSORS:,}. Export it with dense weights.")
+    if graph.sparse_initializer or len(protos) > settings().model_tensors:
+        raise ModelError(
+            f"The ONNX file has sparse tensors, or over {settings().model_tensors:,}. Export it with dense weights."
+        )
     halves = sum(proto.data_type in FLOATS[:3] for proto in protos)
     notes = [f"{halves} tensors that are not of 32-bit numbers are computed with in 32 bits."] if halves else []
     return {proto.name: read_tensor(proto) for proto in protos}, tuple(notes)

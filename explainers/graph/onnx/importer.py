@@ -11,7 +11,7 @@ from torch import fx
 
 # The modules of operators register what they import when they are loaded.
 from explainers.errors import ModelError, UnsupportedOperatorError
-from explainers.graph.checkpoint import first_line
+from explainers.graph.checkpoint import first_line, printable
 from explainers.graph.class_names import imagenet_names
 from explainers.graph.export import from_graph
 from explainers.graph.model import Model
@@ -61,7 +61,7 @@ def import_graph(file: OnnxFile, size: tuple[int, int] | None = None) -> Importe
 def check_operators(file: OnnxFile) -> None:
     """Raise UnsupportedOperatorError that lists every operator that cannot be imported, with a node of each."""
     missing = {
-        str(node.op_type): label(node) for node in reversed(file.nodes) if find(node.op_type, file.opset) is None
+        printable(node.op_type): label(node) for node in reversed(file.nodes) if find(node.op_type, file.opset) is None
     }
     if missing:
         listed = ", ".join(f"{kind} (node '{name}')" for kind, name in sorted(missing.items()))

@@ -6,16 +6,16 @@ from functools import partial
 
 import streamlit as st
 
-from components.concept_cards import draw_cards
-from components.concept_names import edit_name
-from components.concept_overview import draw_overview
-from components.concept_scene import Scene
+from components.concepts.cards import draw_cards
+from components.concepts.names import edit_name
+from components.concepts.overview import draw_overview
+from components.concepts.scene import Scene
+from components.concepts.what_if import draw_what_if
 from components.drawn_region import current_region
 from components.following import asked, finished, follow
-from components.reference_index import SLOW, add_index
-from components.reference_rows import follow_references, look_closer
+from components.references.index import SLOW, add_index
+from components.references.rows import follow_references, look_closer
 from components.session import Workspace
-from components.what_if import draw_what_if
 from explainers import compute
 from explainers.regions import Region, shares_of
 

@@ -10,7 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from components.concept_bars import AGAINST, FOR, shorten
+from components.concepts.bars import AGAINST, FOR, shorten
 from components.figures import TOOLS
 
 #: The height of a level, the side of a node's picture at most, the width that a row must fit, the widest edge, and the

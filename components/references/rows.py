@@ -11,9 +11,9 @@ import numpy as np
 import streamlit as st
 from jaxtyping import Float32, UInt8
 
-from components.concept_scene import ACTMAX, CLASS, Scene
+from components.concepts.scene import ACTMAX, CLASS, Scene
 from components.following import follow
-from components.reference_samples import draw_here, draw_reference
+from components.references.samples import draw_here, draw_reference
 from components.session import open_picture
 from components.tiles import SIDE, Tile, draw_tiles, encode_once
 from explainers import compute

@@ -10,9 +10,9 @@ from html import escape
 
 import streamlit as st
 
-from components.concept_bars import Bar, choose_bar
-from components.concept_links import CONCEPT, chart_key, open_view
-from components.concept_scene import Scene
+from components.concepts.bars import Bar, choose_bar
+from components.concepts.links import CONCEPT, chart_key, open_view
+from components.concepts.scene import Scene
 from components.drawn_region import choose_region
 from components.headline import plain
 from components.heatmap import View, blend, encode_png

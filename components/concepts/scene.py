@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 import sample_models
-from components.concept_names import Names, title_of
+from components.concepts.names import Names, title_of
 from components.figures import Seen
 from components.session import Workspace
 from explainers import compute
@@ -82,7 +82,11 @@ def choose_layer(model: Any, default: str = "") -> str:
         help="Concepts are the channels of a layer. Late layers know things and parts, early ones textures and edges. "
         "The numbers are how many concepts it has, and its rows and columns of places. Type to search.",
     )
-    state["layer"] = st.query_params["layer"] = name
+    state["layer"] = name
+    if model.info.private:
+        st.query_params.pop("layer", None)
+    else:
+        st.query_params["layer"] = name
     return name
 
 

@@ -12,7 +12,7 @@ import streamlit as st
 
 import sample_models
 from components.belongings import own
-from components.concept_scene import Scene, indexed_layers
+from components.concepts.scene import Scene, indexed_layers
 from components.following import begin_anew, wait
 from components.session import Workspace
 from explainers.cache import Job

@@ -8,11 +8,11 @@ from html import escape
 
 import streamlit as st
 
-from components.concept_links import clear_factors, factors
-from components.concept_scene import Scene
+from components.concepts.links import clear_factors, factors
+from components.concepts.scene import Scene
 from components.following import finished, follow
 from components.headline import plain
-from components.reference_samples import draw_here
+from components.references.samples import draw_here
 from components.theme import ACCENT
 from components.tiles import Tile, draw_tiles, encode_once
 from explainers import compute

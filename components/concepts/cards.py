@@ -9,15 +9,15 @@ from typing import Any
 
 import streamlit as st
 
-from components.concept_bars import AGAINST, FOR
-from components.concept_links import CONCEPT, ORIGIN, factors, open_view, set_factors
-from components.concept_names import signature
-from components.concept_scene import CHOICES, Scene
+from components.concepts.bars import AGAINST, FOR
+from components.concepts.links import CONCEPT, ORIGIN, factors, open_view, set_factors
+from components.concepts.names import signature
+from components.concepts.scene import CHOICES, Scene
 from components.drawn_region import current_region
 from components.following import ask, begin_anew, settle
 from components.heatmap import describe
-from components.reference_rows import COUNT, Concept, Reference, make_tiles, pending
-from components.reference_samples import draw_here
+from components.references.rows import COUNT, Concept, Reference, make_tiles, pending
+from components.references.samples import draw_here
 from components.tiles import Tile, draw_tiles, encode_once
 from explainers.results import ConceptHeatmaps, ConceptRelevance
 

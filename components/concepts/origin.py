@@ -7,13 +7,13 @@ from functools import partial
 
 import streamlit as st
 
-from components.concept_graph import Edge, Node, choose_node
-from components.concept_links import ORIGIN, chart_key, close_views, open_view
-from components.concept_scene import Scene
+from components.concepts.graph import Edge, Node, choose_node
+from components.concepts.links import ORIGIN, chart_key, close_views, open_view
+from components.concepts.scene import Scene
 from components.following import finished, follow
 from components.headline import plain
-from components.reference_index import add_index
-from components.reference_rows import follow_references, make_tiles
+from components.references.index import add_index
+from components.references.rows import follow_references, make_tiles
 from components.session import Workspace
 from explainers import compute
 from explainers.results import ConceptGraph

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from components.concept_bars import Bar, choose_bar
-from components.concept_links import CONCEPT, chart_key, close_views, open_view
-from components.concept_names import current_notes, draw_history, edit_name
-from components.concept_scene import ACTMAX, CLASS, RELMAX, Scene
+from components.concepts.bars import Bar, choose_bar
+from components.concepts.links import CONCEPT, chart_key, close_views, open_view
+from components.concepts.names import current_notes, draw_history, edit_name
+from components.concepts.scene import ACTMAX, CLASS, RELMAX, Scene
 from components.following import ask, asked, begin_anew, settle
 from components.headline import plain
-from components.reference_index import add_index
-from components.reference_rows import COUNT, Concept, Reference, follow_references, make_tiles, pending
+from components.references.index import add_index
+from components.references.rows import COUNT, Concept, Reference, follow_references, make_tiles, pending
 from components.session import Workspace
 from components.tiles import draw_tiles
 from explainers.index import Index

@@ -1,0 +1,106 @@
+"""What a browser session brought: its own alone, and gone when the session has ended or was idle for long.
+
+Streamlit keeps the state of a session whose browser has gone until another one goes, so a thread of our own looks after
+those that brought something.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import streamlit as st
+from streamlit.runtime import get_instance
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from explainers import compute
+from explainers.cache import Job
+from explainers.settings import settings
+
+#: For how long a browser may be away before its session has ended, and how often that is looked at, in seconds.
+GRACE = 10.0
+BEAT = 2.0
+
+
+@dataclass(eq=False)
+class Belongings:
+    """What one session brought: ``contents`` are the digests of its models and pictures; times are monotonic."""
+
+    context: Any
+    used: float
+    seen: float
+    contents: set[str] = field(default_factory=set)
+
+
+_sessions: dict[str, Belongings] = {}
+_lock = threading.Lock()
+
+
+def own(*contents: str) -> None:
+    """Note the digests of models and pictures that this session brought, to be forgotten with it."""
+    context, now = get_script_run_ctx(), time.monotonic()
+    if context is None:  # a page that is run without a server
+        return
+    with _lock:
+        if not _sessions:
+            threading.Thread(target=_watch, name="belongings", daemon=True).start()
+        known = _sessions.setdefault(context.session_id, Belongings(context, now, now))
+        known.contents.update(contents)
+
+
+def use() -> None:
+    """Note that somebody works in this session; says so if it was idle for so long that its uploads are gone."""
+    context = get_script_run_ctx()
+    with _lock:
+        known = _sessions.get(context.session_id) if context else None
+        if known:
+            known.context, known.used = context, time.monotonic()
+    if st.session_state.pop("emptied", False):
+        st.info(
+            "Your uploads were removed, for nobody worked here for a while. Add them anew.", icon=":material/timer:"
+        )
+
+
+def _watch() -> None:
+    """Empty the sessions that have ended or were idle, until there are none left to look after."""
+    while True:
+        time.sleep(BEAT)
+        with _lock:
+            over = {name for name, known in _sessions.items() if _is_over(name, known)}
+            ended = [_sessions.pop(name) for name in over]
+            last = not _sessions
+        for known in ended:
+            _empty(known)
+        if last:
+            return
+
+
+def _is_over(session: str, known: Belongings) -> bool:
+    now = time.monotonic()
+    if get_instance().is_active_session(session):
+        known.seen = now
+    return now - known.seen > GRACE or now - known.used > settings().idle
+
+
+def _empty(known: Belongings) -> None:
+    """Stop what a session computes, and drop its files, its state and every result about what it brought."""
+    state, session, runtime = known.context.session_state, known.context.session_id, get_instance()
+    kept = state.filtered_state
+    jobs: list[Job[Any]] = [job for view in kept.get("followed", {}).values() for job in view.values()]
+    for job in (*jobs, *kept.get("builds", {}).values()):
+        job.cancel()
+        job.wait(GRACE)
+    for key in kept:
+        with suppress(KeyError):
+            del state[key]
+    state["emptied"] = True
+    runtime.uploaded_file_mgr.remove_session_files(session)
+    runtime.media_file_mgr.clear_session_refs(session)
+    runtime.media_file_mgr.remove_orphaned_files()
+    if "private_folder" in kept:
+        kept["private_folder"].cleanup()
+    for content in known.contents:
+        compute.forget(content)

@@ -1,0 +1,1 @@
+"""The page "What did it use?": concepts of a decision, and what each stands for."""

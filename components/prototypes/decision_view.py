@@ -1,0 +1,121 @@
+"""One decision: whether it is ordinary, which strategy it follows, and where it differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import streamlit as st
+from jaxtyping import Float32
+
+from components.following import finished, follow
+from components.prototypes.deviations import draw_deviations
+from components.prototypes.family import Family
+from components.prototypes.pictures import draw_crop, make_samples
+from components.prototypes.verdict import choose_thresholds, draw_histogram, draw_verdict, tell_percentile
+from components.tiles import Tile, draw_tiles
+from explainers import compute
+from explainers.prototypes.decisions import Decision, Thresholds, judge
+from explainers.prototypes.submitting import find_row
+from explainers.results import Target
+
+#: How many typical samples stand beside the picture.
+BESIDE = 6
+
+
+def draw_decision(family: Family) -> None:
+    """Draw the view of one decision; raises LightboxError."""
+    scene = family.scene
+    label = label_of(family)
+    classes = [family.klass, *([label] if label is not None and label != family.klass else [])]
+    jobs = follow(
+        "decisions",
+        {
+            (*scene.key, klass): partial(
+                compute.submit_concepts, scene.model, scene.picture, Target(klass), scene.layer
+            )
+            for klass in classes
+        },
+    )
+    if not finished(jobs, "Looking into the layer"):
+        return
+    left, right = st.columns([5, 4], gap="large", vertical_alignment="center")
+    with left:
+        words = st.container()
+        thresholds = choose_thresholds()
+    decisions = [
+        decide(family, klass, job.result().relevance, thresholds) for klass, job in zip(classes, jobs, strict=True)
+    ]
+    with words:
+        draw_verdict(family, decisions[0])
+        _tell_label(family, decisions[1:])
+    with right:
+        draw_histogram(family, decisions[0], thresholds)
+    draw_nearest(family, decisions[0])
+    draw_deviations(family, decisions[0])
+    draw_others(family, decisions[0])
+
+
+def label_of(family: Family) -> int | None:
+    """The class that the picture is labelled with, if it has strategies."""
+    names = [name.casefold() for name in family.scene.info.class_names]
+    label = (family.scene.picture.label or "").casefold()
+    found = names.index(label) if label in names else None
+    return found if found in family.strategies else None
+
+
+def decide(family: Family, klass: int, relevance: Float32[np.ndarray, " concept"], thresholds: Thresholds) -> Decision:
+    """Judge the picture's decision for a class; if the index holds the picture, by what never saw it."""
+    row = find_row(family.index, family.scene.picture.digest)
+    return judge(family.vectors, family.strategies, klass, relevance, row, thresholds)
+
+
+def _tell_label(family: Family, decisions: Sequence[Decision]) -> None:
+    for decision in decisions:
+        st.markdown(
+            f"Its own label is **{family.call(decision.klass)}**. As a {family.call(decision.klass)} case it would be "
+            f"**{decision.verdict}**: {tell_percentile(family, decision)}"
+        )
+
+
+def draw_nearest(family: Family, decision: Decision) -> None:
+    """Draw the picture beside the most typical samples of the strategy that it follows."""
+    prototypes, name = family.prototypes[decision.klass], family.call(decision.klass)
+    prototype = prototypes[decision.nearest]
+    if len(prototypes) == 1:
+        st.markdown(f"##### Beside the most typical {name} cases")
+        st.caption(f"The model decides for {name} in one way only; these cases are nearest to its middle.")
+    else:
+        st.markdown(f"##### Nearest to strategy {decision.nearest + 1}, by which {prototype.share:.0%} are decided")
+        st.caption(
+            f"This picture, and the most typical {name} cases of that strategy. {tell_responsibilities(decision)}"
+        )
+    first = Tile(draw_crop(family.scene.info, family.scene.picture), "this picture", family.scene.picture.name)
+    draw_tiles(first, make_samples(family, prototype.rows[:BESIDE].tolist()), BESIDE)
+
+
+def tell_responsibilities(decision: Decision) -> str:
+    """Say how sure it is which strategy a decision follows."""
+    sure = [(share, number) for number, share in enumerate(decision.responsibilities.tolist(), 1) if share >= 0.01]
+    parts = [f"{share:.0%} strategy {number}" for share, number in sorted(sure, reverse=True)]
+    return f"It follows {', '.join(parts)}." if len(parts) > 1 else ""
+
+
+def draw_others(family: Family, decision: Decision) -> None:
+    """Draw which strategy of another class the decision is most like."""
+    others = [likeness for likeness in decision.likenesses if likeness.klass != decision.klass]
+    if not others:
+        return
+    other, name = others[0], family.call(others[0].klass)
+    nearer = other.log_likelihood > decision.log_likelihood
+    st.markdown(
+        f"##### {'It looks more like' if nearer else 'Of the other classes it is most like'} strategy "
+        f"{other.prototype + 1} of {name}"
+    )
+    st.caption(
+        f"{other.percentile:.0f} of 100 {name} cases are less typical for {name} than this one is. "
+        + (f"Its use of concepts is likelier there than among {family.call(decision.klass)} cases." * nearer)
+    )
+    rows = family.prototypes[other.klass][other.prototype].rows[:BESIDE].tolist()
+    draw_tiles(None, make_samples(family, rows), BESIDE)

@@ -1,0 +1,131 @@
+"""In which concepts a decision differs from the strategy that it follows, and where these are seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
+from html import escape
+
+import numpy as np
+import streamlit as st
+from jaxtyping import Float
+
+from components.concepts.bars import AGAINST, CONFIG, FOR, Bar, draw_bars
+from components.concepts.scene import Scene
+from components.following import begin_anew, finished, follow
+from components.prototypes.family import Family
+from components.references.rows import Concept, Reference, follow_references, make_tiles, pending
+from components.references.samples import draw_here
+from components.session import open_picture
+from components.tiles import Tile, draw_tiles, encode_once
+from explainers import compute
+from explainers.cache import Job
+from explainers.prototypes.decisions import Decision
+from explainers.results import ConceptHeatmaps, Target
+
+#: How many concepts are shown, and how many reference samples of each.
+CONCEPTS, REFERENCES = 5, 4
+
+
+def draw_bars_of(
+    scene: Scene, decision: Decision, concepts: Sequence[int], usual: Float[np.ndarray, " concept"]
+) -> None:
+    """Draw by how much each concept is over-used or under-used."""
+    deviation = decision.deviation[decision.nearest]
+    bars = [
+        Bar(
+            scene.title(concept),
+            float(deviation[concept]),
+            f"{100 * deviation[concept]:+.1f}",
+            f"{scene.title(concept)}<br>{tell_use(float(deviation[concept]), float(usual[concept]))}",
+        )
+        for concept in concepts
+    ]
+    st.plotly_chart(
+        draw_bars(bars),
+        key="deviations",
+        config=CONFIG,
+        alt="Deviation of each concept: " + ", ".join(f"{bar.title} {bar.label}" for bar in bars) + ".",
+    )
+
+
+def tell_use(deviation: float, usual: float) -> str:
+    """Say a concept's share of the relevance here and in the strategy."""
+    return f"{usual + deviation:+.1%} of the relevance here, {usual:+.1%} usually"
+
+
+def tell_direction(deviation: float, usual: float) -> str:
+    """Say whether a concept speaks more or less than usual, and for the class or against it."""
+    side = "for" if usual + deviation > 0 else "against"
+    return f"speaks {'more' if (deviation > 0) == (side == 'for') else 'less'} {side} the class than usual"
+
+
+def draw_deviations(family: Family, decision: Decision) -> None:
+    """Draw the concepts that deviate most, each here and in a typical sample; raises LightboxError."""
+    scene, prototype = family.scene, family.prototypes[decision.klass][decision.nearest]
+    concepts = decision.deviating_concepts(CONCEPTS)
+    typical = open_picture(family.index.samples[int(prototype.rows[0])])
+    asked: dict[Hashable, Callable[[], Job[ConceptHeatmaps]]] = {
+        (*scene.key, picture.digest, *concepts): partial(
+            compute.submit_concept_heatmaps, scene.model, picture, Target(decision.klass), scene.layer, concepts
+        )
+        for picture in (scene.picture, typical)
+    }
+    jobs = follow("deviations", asked)
+    several = len(family.prototypes[decision.klass]) > 1
+    usual = f"in decisions by strategy {decision.nearest + 1}" if several else "is usual"
+    st.markdown("##### Where it differs")
+    st.caption(
+        f"Concepts that speak more (red) or less (blue) for the class than {usual}, in points of the share of all "
+        "relevance. Each is shown in this picture, in the most typical case, and in its reference samples."
+    )
+    draw_bars_of(scene, decision, concepts, prototype.mean)
+    if not finished(jobs, "Drawing where each concept is"):
+        return
+    here, there = jobs[0].result(), jobs[-1].result()
+    seen = scene.info.preprocessing.crop(typical.pixels)
+    references = follow_references(
+        "deviating", scene, [(scene.layer, concept) for concept in concepts], scene.by, REFERENCES
+    )
+    waiting = pending(references)
+    st.fragment(_draw_cards, run_every=1.0 if waiting else None)(
+        family, decision, concepts, (here, there), (typical.digest, seen), references, waiting
+    )
+
+
+def _draw_cards(
+    family: Family,
+    decision: Decision,
+    concepts: Sequence[int],
+    heatmaps: tuple[ConceptHeatmaps, ConceptHeatmaps],
+    typical: tuple[str, np.ndarray],
+    references: Mapping[Concept, Sequence[Reference]],
+    waiting: bool,
+) -> None:
+    if waiting and not pending(references):
+        begin_anew()
+    scene, usual = family.scene, family.prototypes[decision.klass][decision.nearest].mean
+    pairs = (("here", scene.picture.digest, scene.seen.crop), ("typical case", *typical))
+    for concept in concepts:
+        with st.container(border=True, gap="small", key=f"deviation-{concept}"):
+            deviation = float(decision.deviation[decision.nearest][concept])
+            colour, word = FOR if deviation > 0 else AGAINST, tell_direction(deviation, float(usual[concept]))
+            st.html(
+                f'<b>{escape(scene.title(concept))}</b> <span style="color:{colour};font-weight:600">{word}</span> '
+                f'<span style="opacity:0.75">· {tell_use(deviation, float(usual[concept]))}</span>'
+            )
+            tiles = [
+                Tile(
+                    encode_once(
+                        (*scene.key, digest, concept, "here"), partial(draw_here, crop, found.heatmap(concept))
+                    ),
+                    caption,
+                    f"{scene.title(concept)} in the {caption}" if caption != "here" else f"{scene.title(concept)} here",
+                )
+                for (caption, digest, crop), found in zip(pairs, heatmaps, strict=True)
+            ]
+            draw_tiles(
+                None,
+                [*tiles, *make_tiles(scene, scene.layer, concept, references[scene.layer, concept])],
+                len(tiles) + REFERENCES,
+            )

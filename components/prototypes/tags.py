@@ -1,0 +1,84 @@
+"""Tags that people put on samples: shown, given to many at once, taken along as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import streamlit as st
+
+from components.concepts.names import current_notes
+from components.headline import plain
+from components.prototypes.family import Family
+from explainers.errors import NotesError
+from explainers.notes import LONGEST, Notes, Tag
+
+
+def notes_of(family: Family) -> Notes:
+    """The notes on an index's samples: everybody's, or this session's if model or samples are; raises NotesError."""
+    info = family.scene.info
+    return current_notes(replace(info, private=info.private or bool(family.index.samples.uploads)))
+
+
+def read_tags(family: Family) -> Mapping[str, tuple[Tag, ...]]:
+    """Read the tags of an index's samples, by digest of those that have any."""
+    found = notes_of(family).tags(family.index.table["digest"].tolist())
+    return {sample: tags for sample, tags in found.items() if tags}
+
+
+def draw_tag_form(family: Family, rows: Sequence[int]) -> None:
+    """Draw the form that tags samples."""
+    digests = family.index.table["digest"].iloc[list(rows)].tolist()
+    with st.form("tag_form", border=False, clear_on_submit=False):
+        tag = st.text_input("Tag", max_chars=LONGEST, placeholder="such as: band-aid, look again")
+        author = st.text_input("Your name", st.session_state.get("author", ""), max_chars=LONGEST)
+        words = f"Tag {len(rows):,} pictures" if len(rows) > 1 else "Tag this picture"
+        if st.form_submit_button(words, type="primary", icon=":material/label:"):
+            try:
+                if not tag.strip():
+                    raise NotesError("A tag needs a word. Say what these pictures have in common.")
+                for sample in digests:
+                    notes_of(family).tag_sample(sample, tag, author)
+            except NotesError as error:
+                st.error(str(error), icon=":material/error:")
+            else:
+                st.session_state["author"] = author
+                st.rerun()
+
+
+def draw_tags_of(family: Family, row: int, tags: Mapping[str, tuple[Tag, ...]]) -> None:
+    """List the tags of one sample, each with a way to take it off."""
+    sample = str(family.index.table["digest"].iloc[row])
+    for note in tags.get(sample, ()):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f":material/label: **{plain(note.tag)}** · {plain(note.author)}, {note.date[:10]}")
+            if st.button("Take off", key=f"off-{sample}-{note.tag}", type="tertiary", icon=":material/close:"):
+                notes_of(family).tag_sample(sample, note.tag, note.author, holds=False)
+                st.rerun()
+
+
+def draw_export(family: Family, tags: Mapping[str, tuple[Tag, ...]]) -> None:
+    """Say which tags there are, and offer them as CSV."""
+    counts = Counter(note.tag for notes in tags.values() for note in notes)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        known = " · ".join(f"**{plain(tag)}** {number:,}" for tag, number in counts.most_common())
+        st.markdown(f":material/label: {known}" if known else ":material/label: No picture is tagged yet.")
+        st.download_button(
+            "Export tags", lambda: write_tags(family, tags), f"{family.scene.info.name}-tags.csv", "text/csv",
+            icon=":material/download:", on_click="ignore", disabled=not counts,
+            help="Name of the file, its digest, label, tag, author and date, as CSV.",
+        )  # fmt: skip
+
+
+def write_tags(family: Family, tags: Mapping[str, tuple[Tag, ...]]) -> bytes:
+    """Write tags as CSV, a row for each tag of a sample."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("name", "digest", "label", "tag", "author", "date"))
+    for one in family.index.table.itertuples():
+        for note in tags.get(str(one.digest), ()):
+            writer.writerow((one.name, one.digest, one.label_name, note.tag, note.author, note.date))
+    return file.getvalue().encode()

@@ -1,0 +1,162 @@
+"""What a session uploads is its own, and gone when the session has ended or was idle, on the real server."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import HTTPCookieProcessor, Request, build_opener
+
+import numpy as np
+import pytest
+from PIL import Image
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from websockets.sync.client import ClientConnection, connect
+
+from components.belongings import BEAT, GRACE
+from tests.conftest import running_app
+from tests.picture_files import save
+from tests.test_sharing import figures, has_heatmap, visit
+
+NAME = "Doe-Jane-4711"
+IDLE = 15
+
+
+class Session:
+    """One browser session that speaks the app's own protocol, as a browser does, and can upload."""
+
+    def __init__(self, address: str, socket: ClientConnection) -> None:
+        self.address, self.socket, self.messages = address, socket, list[ForwardMsg]()
+        self.wish = BackMsg()
+        self.wish.rerun_script.query_string = ""
+
+    def run(self, complete: Callable[[list[ForwardMsg]], bool] = has_heatmap) -> None:
+        """Run the page until what was sent is complete."""
+        self.messages.clear()
+        self.socket.send(self.wish.SerializeToString())
+        while not complete(self.messages):
+            self.messages.append(ForwardMsg.FromString(self.socket.recv(timeout=120)))
+            if timer := self.messages[-1].auto_rerun.fragment_id:
+                again = BackMsg()
+                again.rerun_script.CopyFrom(self.wish.rerun_script)
+                again.rerun_script.fragment_id, again.rerun_script.is_auto_rerun = timer, True
+                self.socket.send(again.SerializeToString())
+
+    def upload(self, name: str, data: bytes) -> None:
+        """Upload a picture as the file uploader of the sidebar does."""
+        uploaders = [message.delta.new_element.file_uploader.id for message in self.messages]
+        session = next(m.new_session.initialize.session_id for m in self.messages if m.HasField("new_session"))
+        ask = BackMsg()
+        ask.file_urls_request.session_id, ask.file_urls_request.request_id = session, "1"
+        ask.file_urls_request.file_names.append(name)
+        self.socket.send(ask.SerializeToString())
+        message = ForwardMsg()
+        while not message.HasField("file_urls_response"):
+            message = ForwardMsg.FromString(self.socket.recv(timeout=60))
+        (urls,) = message.file_urls_response.file_urls
+        put(self.address, urls.upload_url, name, data)
+        state = self.wish.rerun_script.widget_states.widgets.add()
+        state.id = next(filter(None, uploaders))
+        info = state.file_uploader_state_value.uploaded_file_info.add()
+        info.name, info.size, info.file_id = name, len(data), urls.file_id
+        info.file_urls.CopyFrom(urls)
+        self.run(lambda messages: has_heatmap(messages) and name in self.told)
+
+    @property
+    def told(self) -> str:
+        """All that the server sent since the last run began."""
+        return "\n".join(str(message) for message in self.messages)
+
+
+@contextmanager
+def open_session(address: str, **headers: str) -> Iterator[Session]:
+    place = f"{address.replace('http', 'ws')}/_stcore/stream"
+    with connect(
+        place, subprotocols=["streamlit"], max_size=None, origin=address, additional_headers=headers
+    ) as socket:
+        yield Session(address, socket)
+
+
+def put(address: str, place: str, name: str, data: bytes) -> None:
+    """Send a file as a browser does, with the server's token against forged requests."""
+    opener = build_opener(cookies := HTTPCookieProcessor())
+    opener.open(f"{address}/_stcore/health")
+    (token,) = (cookie.value for cookie in cookies.cookiejar if cookie.name == "_streamlit_xsrf")
+    body = f'--edge\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'.encode()
+    headers = {"Content-Type": "multipart/form-data; boundary=edge", "X-Xsrftoken": str(token)}
+    request = Request(address + place, body + data + b"\r\n--edge--\r\n", headers, method="PUT")
+    assert opener.open(request).status == 204
+
+
+def kept(address: str) -> int:
+    """The number of results in memory, from the page of activity."""
+    shown = figures(visit(address, lambda messages: len(figures(messages)) == 9, "activity"))
+    return int(shown["Results in memory"])
+
+
+@pytest.fixture(scope="module")
+def photo() -> bytes:
+    return save(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)), "PNG")
+
+
+def settled(address: str) -> int:
+    """The number of results in memory once nothing is computed ahead any more."""
+    before, now = -1, kept(address)
+    while before != now:
+        time.sleep(2)
+        before, now = now, kept(address)
+    return now
+
+
+def finished(messages: list[ForwardMsg]) -> bool:
+    return any(message.HasField("script_finished") for message in messages)
+
+
+def folders() -> list[Path]:
+    """Folders of sessions."""
+    return [*Path("/dev/shm").glob("lightbox-*"), *Path(tempfile.gettempdir()).glob("lightbox-*")]
+
+
+def traces(folder: Path) -> list[str]:
+    """Where a name is found on disk: in the cache, the log, and folders of sessions."""
+    files = [file for place in [folder, *folders()] for file in place.rglob("*") if file.is_file()]
+    return [str(file) for file in files if NAME in file.name or NAME.encode() in file.read_bytes()]
+
+
+def test_an_upload_is_found_by_nobody_else_and_is_gone_when_its_session_has_ended(tmp_path: Path, photo: bytes) -> None:
+    with running_app(tmp_path) as address:
+        with open_session(address) as owner:
+            owner.run()
+            owner.upload(f"{NAME}.png", photo)
+            assert not any(NAME in message.page_info_changed.query_string for message in owner.messages)
+            for page in ("attribution", "concepts", "prototypes", "model", "activity"):
+                assert NAME not in "\n".join(str(message) for message in visit(address, finished, page))
+            assert NAME not in "\n".join(str(message) for message in visit(address, has_heatmap, source="Yours"))
+            assert not traces(tmp_path)
+            during = settled(address)
+        time.sleep(GRACE + 3 * BEAT)
+        assert kept(address) == during - 2  # without the upload's prediction and heatmap
+        assert not traces(tmp_path)
+
+
+def test_uploads_of_an_idle_session_are_removed_and_it_is_told(tmp_path: Path, photo: bytes) -> None:
+    with running_app(tmp_path, LIGHTBOX_IDLE=str(IDLE)) as address, open_session(address) as owner:
+        owner.run()
+        owner.upload(f"{NAME}.png", photo)
+        time.sleep(IDLE + 2 * BEAT)
+        owner.run(lambda messages: "Your uploads were removed" in owner.told and has_heatmap(messages))
+        owner.run()
+        assert NAME not in owner.told
+
+
+def test_a_server_that_is_told_who_people_are_lets_nobody_else_in(tmp_path: Path) -> None:
+    with running_app(tmp_path, LIGHTBOX_USER_HEADER="X-Remote-User") as address:
+        with open_session(address) as stranger:
+            stranger.run(finished)
+            assert "through a proxy that says who you are" in stranger.told
+            assert "efficientnet" not in stranger.told
+        with open_session(address, **{"X-Remote-User": "Ada"}) as ada:
+            ada.run(has_heatmap)

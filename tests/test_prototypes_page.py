@@ -1,0 +1,244 @@
+"""The page of prototypes: strategies of an index through the cache, the command, and the real app in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+import sample_models
+from explainers import compute
+from explainers.__main__ import main
+from explainers.cache import Cache
+from explainers.errors import SelectionError
+from explainers.graph.prototypical import find_head
+from explainers.index import Index, open_index
+from explainers.index.building import start
+from explainers.prototypes.decisions import judge
+from explainers.prototypes.parts import decide
+from explainers.prototypes.submitting import (
+    comparable_classes,
+    read_decisions,
+    submit_map,
+    submit_strategies,
+    submit_vectors,
+)
+from explainers.results import Target
+from sample_models import digits
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """The digits network in 400 digits."""
+    model, store = sample_models.load("digits"), tmp_path_factory.mktemp("digits")
+    start(model, digits.samples(0, 400), store, [compute.default_concept_layer(model)]).result()
+    return open_index(store)
+
+
+def layer_of(index: Index) -> str:
+    return next(iter(index.recipe.layers))
+
+
+def test_strategies_and_maps_of_an_index_are_computed_once_and_without_a_pass(index: Index):
+    cache, layer = Cache(), layer_of(index)
+    for _ in range(2):
+        vectors = submit_vectors(index, layer, cache=cache).result()
+        classes = comparable_classes(vectors, (7,))
+        for klass in classes:
+            submit_strategies(index, layer, vectors, klass, cache=cache).result()
+        submit_map(index, layer, vectors, classes, "PCA", cache=cache).result()
+    assert classes[0] == 7
+    assert sorted(classes) == list(range(10))
+    assert cache.counters.computed == {"Vectors": 1, "Strategies": 10, "Map": 1}
+    assert (cache.counters.forward, cache.counters.backward) == (0, 0)
+
+
+def test_only_the_map_of_an_index_of_the_server_reaches_the_disk(index: Index, tmp_path: Path):
+    cache, layer = Cache(tmp_path), layer_of(index)
+    vectors = submit_vectors(index, layer, cache=cache).result()
+    submit_map(index, layer, vectors, [0], "PCA", cache=cache).result()
+    assert list(tmp_path.glob("*/*.npz")) == []
+
+
+def test_a_picture_of_the_index_has_the_vector_that_the_page_computes_for_it(index: Index):
+    model, layer = sample_models.load("digits"), layer_of(index)
+    picture = index.samples[3].read()
+    klass = int(read_decisions(index, layer).classes[3])
+    found = compute.submit_concepts(model, picture, Target(klass), layer, cache=Cache()).result()
+    np.testing.assert_allclose(found.relevance, read_decisions(index, layer).relevance[3], rtol=1e-3, atol=1e-4)
+
+
+def test_a_network_without_prototypes_says_so():
+    with pytest.raises(SelectionError, match="does not decide by similarity to prototypes"):
+        compute.submit_parts(sample_models.load("digits"), digits.samples(0, 1)[0].read(), cache=Cache())
+
+
+def test_points_of_all_prototypes_add_up_to_what_the_network_says():
+    model = sample_models.load("lesions-prototypes")
+    picture = sample_models.models()["lesions-prototypes"].pictures[0].read()
+    found = compute.submit_parts(model, picture, cache=Cache()).result()
+    logits = decide(found.similarities[None], found.weights)[0]
+    np.testing.assert_allclose(logits, compute.predict(model, picture, cache=Cache()).logits, rtol=1e-4)
+    assert find_head(model)[1].shape == found.weights.shape
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two hundred digits as files in folders that name them."""
+    folder = tmp_path_factory.mktemp("files")
+    for sample in digits.samples(0, 200):
+        (folder / str(sample.label)).mkdir(exist_ok=True)
+        Image.fromarray(sample.read().pixels).save(folder / str(sample.label) / f"{sample.name}.png")
+    return folder
+
+
+def test_the_command_judges_an_image_and_writes_what_the_library_says(folder: Path, tmp_path: Path):
+    store, image, out = tmp_path / "store", folder / "3" / "digit-0003.png", tmp_path / "out.json"
+    assert main(["index", "--model", "digits", "--data", str(folder), "--out", str(store)]) == 0
+    command = ["prototypes", "--model", "digits", "--store", str(store), "--image", str(image), "--json", str(out)]
+    assert main([*command, "--class", "3", "--unusual", "10"]) == 0
+    told = json.loads(out.read_text())
+    index = open_index(store)
+    layer, cache = layer_of(index), Cache()
+    vectors = submit_vectors(index, layer, cache=cache).result()
+    strategies = {3: submit_strategies(index, layer, vectors, 3, cache=cache).result()}
+    row = index.table["name"].tolist().index("3/digit-0003.png")
+    decision = judge(vectors, strategies, 3, read_decisions(index, layer).relevance[row], row)
+    assert told["class"] == "3"
+    assert told["thresholds"] == {"unusual": 10, "unlike": 0.5}
+    assert told["percentile"] == pytest.approx(decision.percentile, abs=0.01)
+    assert [one["concept"] for one in told["deviations"]] == decision.deviating_concepts()
+
+
+def test_the_command_refuses_an_index_of_another_model(index: Index, capsys: pytest.CaptureFixture[str]):
+    image = str(Path(__file__).parent.parent / "screenshot.png")
+    command = ["prototypes", "--model", "lesions-biased", "--store", str(index.store), "--image", image]
+    assert main(command) == 1
+    assert "belongs to another model (digits)" in capsys.readouterr().err
+
+
+LINK = "prototypes?model=digits"
+
+
+def view(page: Page, name: str) -> None:
+    page.get_by_test_id("stButtonGroup").get_by_text(name, exact=True).click()
+
+
+def expect_verdict(page: Page) -> None:
+    expect(page.locator(".lightbox-verdict .word")).to_have_text(
+        re.compile("Ordinary|Unusual|Unlike anything seen for this class")
+    )
+
+
+@pytest.fixture(scope="module")
+def built(app_address: str, browser: object) -> None:
+    """Build the index of the digits with the button on the page."""
+    page = browser.new_page()  # type: ignore[attr-defined]
+    page.set_default_timeout(60_000)
+    page.goto(f"{app_address}/{LINK}")
+    page.get_by_role("button", name="Build the index").click()
+    expect_verdict(page)
+    expect(page.get_by_text("Building the index")).to_have_count(0)
+    page.close()
+
+
+@pytest.mark.usefixtures("built")
+def test_the_verdict_stands_on_the_page_beside_typical_cases_and_deviating_concepts(open_app: Callable[..., Page]):
+    page = open_app(LINK)
+    expect_verdict(page)
+    expect(page.get_by_text(re.compile("cases are less typical than this one|is less typical"))).to_be_visible()
+    expect(page.locator("figure.first")).to_be_visible()
+    expect(page.locator("[class*=st-key-deviation-] figure").nth(1)).to_be_visible()
+    page.get_by_role("button", name="Thresholds").click()
+    page.get_by_label("Unusual below").fill("100")
+    page.keyboard.press("Enter")
+    expect(page.locator(".lightbox-verdict .word")).to_have_text(re.compile("Unusual|Unlike"))
+    expect(page).to_have_url(re.compile("unusual=100"))
+
+
+@pytest.mark.usefixtures("built")
+def test_every_view_has_a_link(open_app: Callable[..., Page]):
+    page = open_app(LINK)
+    view(page, "Strategies")
+    expect(page.get_by_text(re.compile("^The model decides for"))).to_be_visible()
+    expect(page.locator("[class*=st-key-strategy-] figure").first).to_be_visible()
+    page.reload()
+    expect(page.locator("[class*=st-key-strategy-] figure").first).to_be_visible()
+
+
+@pytest.mark.usefixtures("built")
+def test_a_dot_of_the_map_opens_its_picture_which_can_be_tagged_and_exported(open_app: Callable[..., Page]):
+    page = open_app(f"{LINK}&view=Map")
+    dot = page.locator(".js-plotly-plot .scatterlayer .point").first
+    expect(dot).to_be_visible()
+    page.wait_for_timeout(1000)  # Plotly hears clicks only after it has drawn
+    dot.hover(force=True)
+    dot.click(force=True)
+    page.get_by_label("Tag", exact=True).fill("look again")
+    page.get_by_label("Your name").fill("Ada")
+    page.get_by_role("button", name="Tag this picture").click()
+    expect(page.get_by_text("look again 1")).to_be_visible()
+    page.reload()
+    expect(page.get_by_text("look again 1")).to_be_visible()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export tags").click()
+    header, row = Path(download.value.path()).read_text().splitlines()
+    assert header == "name,digest,label,tag,author,date"
+    assert row.startswith("digit-")
+    assert ",look again,Ada," in row
+
+
+@pytest.mark.usefixtures("built")
+def test_map_and_tables_cost_no_pass_through_the_network(open_app: Callable[..., Page]):
+    page = open_app(LINK)
+    expect_verdict(page)
+    expect(page.locator("[class*=st-key-deviation-] figure").nth(1)).to_be_visible()
+    activity = open_app("activity")
+
+    def passes() -> list[str]:
+        activity.reload()
+        expect(activity.get_by_text("Backward passes")).to_be_visible()
+        return [
+            activity.get_by_test_id("stMetric").filter(has_text=name).get_by_test_id("stMetricValue").inner_text()
+            for name in ("Forward passes", "Backward passes")
+        ]
+
+    page.wait_for_timeout(1000)  # the reference samples on the first view
+    before = passes()
+    view(page, "Map")
+    expect(page.locator(".js-plotly-plot .scatterlayer .point").first).to_be_visible()
+    view(page, "Outliers and suspects")
+    expect(page.get_by_test_id("stDataFrame")).to_be_visible()
+    assert passes() == before
+
+
+@pytest.mark.usefixtures("built")
+def test_the_pictures_in_the_strip_are_checked_and_one_opens(open_app: Callable[..., Page]):
+    page = open_app(f"{LINK}&view=Outliers and suspects&table=Check these pictures")
+    page.get_by_role("button", name="Check 40 pictures").click()
+    expect(page.get_by_test_id("stDataFrame")).to_be_visible()
+    box = page.get_by_test_id("stDataFrame").bounding_box()
+    assert box
+    page.wait_for_timeout(1000)  # the table hears clicks only after it has drawn
+    page.mouse.move(box["x"] + 15, box["y"] + 60, steps=3)
+    page.mouse.down()
+    page.mouse.up()
+    page.get_by_role("button", name="Open digit").click()
+    expect_verdict(page)
+
+
+def test_a_rejected_prototype_is_in_the_link_and_can_be_taken_back(open_app: Callable[..., Page]):
+    page = open_app("prototypes?model=lesions-prototypes")
+    card = page.locator("[class*=st-key-part-]").first
+    expect(card.locator("figure")).to_have_count(4)
+    card.get_by_text("Reject", exact=True).click()
+    expect(page.get_by_text(re.compile("^Rejected: "))).to_be_visible()
+    expect(page).to_have_url(re.compile(r"reject=\d+"))
+    page.get_by_role("button", name="Take all back").click()
+    expect(page.get_by_text(re.compile("^Rejected: "))).to_have_count(0)
