@@ -65,10 +65,14 @@ class Weights:
 
 
 def suits_winograd(values: Tensor, weight: Tensor, *window: Any) -> bool:
-    """Whether NNPACK computes this convolution faster than oneDNN: by Winograd's algorithm, channels first."""
+    """Whether NNPACK computes this convolution faster than oneDNN: by Winograd's algorithm, channels first.
+
+    It does so with one thread only; oneDNN's plain sums are as fast with two.
+    """
     small = weight.shape[2:] == (3, 3) and (*window, *WINDOW[len(window) :]) == ([1, 1], [1, 1], [1, 1], 1)
     wide = values.shape[2] * values.shape[3] >= WIDE and values.is_contiguous()
-    return small and wide and packs(aten.conv2d.default, weight) and bool(torch._nnpack_available())
+    alone = torch.get_num_threads() == 1
+    return small and wide and alone and packs(aten.conv2d.default, weight) and bool(torch._nnpack_available())
 
 
 def convolve(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
