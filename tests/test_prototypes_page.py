@@ -142,7 +142,10 @@ def built(app_address: str, browser: object) -> None:
     page = browser.new_page()  # type: ignore[attr-defined]
     page.set_default_timeout(60_000)
     page.goto(f"{app_address}/{LINK}")
-    page.get_by_role("button", name="Build the index").click()
+    button = page.get_by_role("button", name="Build the index")
+    expect(button.or_(page.locator(".lightbox-verdict")).first).to_be_visible()
+    if button.is_visible():  # unless another page has built it
+        button.click()
     expect_verdict(page)
     expect(page.get_by_text("Building the index")).to_have_count(0)
     page.close()

@@ -54,6 +54,8 @@ def import_graph(file: OnnxFile, size: tuple[int, int] | None = None) -> Importe
     output = values.get(file.output)
     if not isinstance(output, fx.Node):
         raise ModelError("The ONNX file's output does not depend on the image. Export the network itself.")
+    if shape_of(output)[:1] != [BATCH]:
+        raise ModelError(f"The ONNX file's output does not keep the images of a batch apart. {DYNAMIC}.")
     builder.graph.output(output)
     return finish(file, builder, (height, width))
 
@@ -61,7 +63,9 @@ def import_graph(file: OnnxFile, size: tuple[int, int] | None = None) -> Importe
 def check_operators(file: OnnxFile) -> None:
     """Raise UnsupportedOperatorError that lists every operator that cannot be imported, with a node of each."""
     missing = {
-        printable(node.op_type): label(node) for node in reversed(file.nodes) if find(node.op_type, file.opset) is None
+        printable(str(node.op_type)): label(node)
+        for node in reversed(file.nodes)
+        if find(node.op_type, file.opset) is None
     }
     if missing:
         listed = ", ".join(f"{kind} (node '{name}')" for kind, name in sorted(missing.items()))
@@ -129,8 +133,6 @@ def propose_preprocessing(file: OnnxFile, scaling: Scaling | None, size: tuple[i
 
 def build(imported: Imported, name: str, preprocessing: Preprocessing, class_names: Sequence[str]) -> Model:
     """Make a Model of an imported graph, which cannot be used again; raises ModelError as ``from_graph`` does."""
-    if shape_of(*imported.graph.graph.output_node().all_input_nodes)[:1] != [BATCH]:
-        raise ModelError(f"The ONNX file's output does not keep the images of a batch apart. {DYNAMIC}.")
     weights = imported.file.weights
     count = sum(tensor.numel() for tensor in weights.values() if tensor.is_floating_point())
     return from_graph(imported.graph, weights, count, name, preprocessing, class_names, "onnx", imported.notes)
