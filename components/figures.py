@@ -18,6 +18,10 @@ from explainers.results import Attribution
 #: What every chart's tools have in common.
 TOOLS = {"displaylogo": False, "scrollZoom": False, "doubleClick": "reset"}
 
+#: Charts without a bar of tools, and a ground that lets the page's through.
+BARE = {**TOOLS, "displayModeBar": False}
+CLEAR = {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -85,7 +89,6 @@ def _layout(seen: Seen, side: int) -> dict[str, Any]:
         "dragmode": "select",
         "selectdirection": "any",
         "newselection": {"line": {"color": "#ffffff", "width": 2}},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
+        **CLEAR,
         "uirevision": "keep",
     }

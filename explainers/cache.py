@@ -23,12 +23,9 @@ from filelock import FileLock
 from explainers.errors import CancelledError
 from explainers.jobs import Progress, Workers
 from explainers.results import Passes, Result, passes, restore, store
+from explainers.settings import Settings
 
 R = TypeVar("R", bound=Result)
-
-#: Bytes of results that memory and disk hold unless told otherwise.
-MEMORY_LIMIT = 2 * 1024**3
-DISK_LIMIT = 8 * 1024**3
 
 #: Lock files on disk; two keys of one stripe wait for each other across processes, which costs time but no harm.
 STRIPE = 3
@@ -137,8 +134,8 @@ class Cache:
     def __init__(
         self,
         folder: Path | None = None,
-        memory_limit: int = MEMORY_LIMIT,
-        disk_limit: int = DISK_LIMIT,
+        memory_limit: int = Settings.memory,
+        disk_limit: int = Settings.disk,
         workers: int = 2,
     ) -> None:
         self._folder = folder

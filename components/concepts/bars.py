@@ -10,15 +10,13 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from components.figures import TOOLS
+from components.figures import BARE, CLEAR
 
 #: For and against, the colours of the heatmaps, legible on light and on dark and with every colour vision.
 FOR, AGAINST = "#d6604d", "#4393c3"
 
 #: The height of a bar with its gap, in pixels, and how many letters of a title fit.
 HEIGHT, LETTERS = 30, 26
-
-CONFIG = {**TOOLS, "displayModeBar": False}
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ def choose_bar(bars: Sequence[Bar], key: str, alt: str) -> int | None:
     event = st.plotly_chart(
         draw_bars(bars),
         key=key,
-        config=CONFIG,
+        config=BARE,
         on_select="rerun",
         selection_mode="points",
         alt=f"{alt}: " + ", ".join(f"{bar.title} {bar.label}" for bar in bars) + ".",
@@ -81,8 +79,7 @@ def _layout(bars: Sequence[Bar], ends: tuple[float, float]) -> dict[str, Any]:
         "yaxis": {**plain, **titles, "range": [len(bars) - 0.5, -0.5]},
         "bargap": 0.35,
         "dragmode": False,
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
+        **CLEAR,
     }
 
 

@@ -11,13 +11,11 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from components.concepts.bars import AGAINST, FOR, shorten
-from components.figures import TOOLS
+from components.figures import BARE, CLEAR
 
 #: The height of a level, the side of a node's picture at most, the width that a row must fit, the widest edge, and the
 #: height of the words below a node, all in pixels.
 LEVEL, SIDE, WIDTH, WIDEST, WORDS = 200, 96, 840, 16, 46
-
-CONFIG = {**TOOLS, "displayModeBar": False}
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Edge:
 def choose_node(levels: Sequence[Sequence[Node]], edges: Sequence[Edge], key: str) -> Node | None:
     """Draw a graph of levels, the chosen concept on top; returns the node that was clicked on."""
     event = st.plotly_chart(
-        draw_graph(levels, edges), key=key, config=CONFIG, on_select="rerun", selection_mode="points",
+        draw_graph(levels, edges), key=key, config=BARE, on_select="rerun", selection_mode="points",
         alt=describe_graph(levels, edges),
     )  # fmt: skip
     points = [point for point in event["selection"]["points"] if "customdata" in point]
@@ -127,8 +125,7 @@ def _layout(levels: Sequence[Sequence[Node]], pictures: list[dict[str, Any]]) ->
         "xaxis": {**axis, "range": [0, 1]},
         "yaxis": {**axis, "range": [0.35 - len(levels), 0.35]},
         "dragmode": False,
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
+        **CLEAR,
         "annotations": [
             {"text": level[0].layer, "x": 0, "y": 0.3 - row, "xanchor": "left", "showarrow": False, "opacity": 0.7}
             for row, level in enumerate(levels)

@@ -10,8 +10,9 @@ import numpy as np
 import streamlit as st
 from jaxtyping import Float
 
-from components.concepts.bars import AGAINST, CONFIG, FOR, Bar, draw_bars
+from components.concepts.bars import AGAINST, FOR, Bar, draw_bars
 from components.concepts.scene import Scene
+from components.figures import BARE
 from components.following import begin_anew, finished, follow
 from components.prototypes.family import Family
 from components.references.rows import Concept, Reference, follow_references, make_tiles, pending
@@ -44,7 +45,7 @@ def draw_bars_of(
     st.plotly_chart(
         draw_bars(bars),
         key="deviations",
-        config=CONFIG,
+        config=BARE,
         alt="Deviation of each concept: " + ", ".join(f"{bar.title} {bar.label}" for bar in bars) + ".",
     )
 

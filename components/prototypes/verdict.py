@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from components.concepts.bars import CONFIG
+from components.figures import BARE, CLEAR
 from components.prototypes.family import Family
 from components.theme import ACCENT
 from explainers.prototypes.decisions import Decision, Thresholds
@@ -71,7 +71,7 @@ def draw_histogram(family: Family, decision: Decision, thresholds: Thresholds) -
     st.plotly_chart(
         plot_histogram(known, decision, thresholds),
         key=f"histogram-{decision.klass}",
-        config=CONFIG,
+        config=BARE,
         alt=f"How typical the {family.name(decision.klass)} cases are. {tell_percentile(family, decision)}",
     )
     st.caption(
@@ -121,8 +121,7 @@ def _layout(low: float, high: float) -> dict[str, Any]:
         "margin": {"l": 0, "r": 0, "t": 22, "b": 22},
         "bargap": 0.08,
         "dragmode": False,
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
+        **CLEAR,
         "xaxis": {
             **plain,
             "range": [low - margin, high + margin],

@@ -124,7 +124,8 @@ def check_batch(
     for klass, known in strategies.items():
         rows = np.flatnonzero(classes == klass)
         own = points.take(rows)
-        scores, percentiles = score(known.mixtures, own), known.rank(score(known.mixtures, own))
+        scores = score(known.mixtures, own)
+        percentiles = known.rank(scores)
         columns = {
             "class": klass,
             "prototype": known.mixtures[0].joint(own.coordinates[0]).argmax(axis=1),
