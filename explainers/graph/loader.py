@@ -25,6 +25,7 @@ from explainers.graph.checkpoint import (
 from explainers.graph.class_names import imagenet_names
 from explainers.graph.export import export, from_program
 from explainers.graph.model import Model
+from explainers.graph.onnx.builder import DYNAMIC
 from explainers.graph.onnx.file import parse
 from explainers.graph.onnx.importer import Imported, build, import_graph
 from explainers.preprocessing import Preprocessing
@@ -149,6 +150,8 @@ def read_archive(data: bytes, file_name: str) -> tuple[Proposal, ExportedProgram
 def read_onnx(data: bytes, file_name: str, size: tuple[int, int] | None) -> tuple[Proposal, Imported]:
     """Import an ONNX file, with the preprocessing and class names that are in it, as far as they are."""
     made = import_graph(parse(data), size)
+    if not made.batched:
+        raise ModelError(f"The ONNX file's output does not keep the images of a batch apart. {DYNAMIC}.")
     proposal = Proposal(
         name=plain_name(file_name),
         format="onnx",

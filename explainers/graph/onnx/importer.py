@@ -16,7 +16,7 @@ from explainers.graph.class_names import imagenet_names
 from explainers.graph.export import from_graph
 from explainers.graph.model import Model
 from explainers.graph.onnx import elementwise, layers, quantised, resizing, shapes  # noqa: F401
-from explainers.graph.onnx.builder import BATCH, DYNAMIC, Builder, Value, aten, shape_of
+from explainers.graph.onnx.builder import BATCH, Builder, Value, aten, shape_of
 from explainers.graph.onnx.ends import Scaling, drop_squashing, take_scaling
 from explainers.graph.onnx.file import OnnxFile, label, read_attributes
 from explainers.graph.onnx.fusions import fuse
@@ -32,6 +32,7 @@ class Imported:
     file: OnnxFile
     graph: fx.GraphModule
     preprocessing: Preprocessing
+    batched: bool  # whether the output keeps the images of a batch apart
     classes: int
     class_names: tuple[str, ...]
     notes: tuple[str, ...]
@@ -54,8 +55,6 @@ def import_graph(file: OnnxFile, size: tuple[int, int] | None = None) -> Importe
     output = values.get(file.output)
     if not isinstance(output, fx.Node):
         raise ModelError("The ONNX file's output does not depend on the image. Export the network itself.")
-    if shape_of(output)[:1] != [BATCH]:
-        raise ModelError(f"The ONNX file's output does not keep the images of a batch apart. {DYNAMIC}.")
     builder.graph.output(output)
     return finish(file, builder, (height, width))
 
@@ -108,10 +107,11 @@ def finish(file: OnnxFile, builder: Builder, size: tuple[int, int]) -> Imported:
     elif any(node.op_type == "DequantizeLinear" for node in file.nodes):
         notes.append("The file's weights are quantised; they are taken as the numbers that they stand for.")
     shape = shape_of(*graph.output_node().all_input_nodes)
+    batched = shape[:1] == [BATCH]
     classes = shape[1] if len(shape) > 1 else 1
     names = file.class_names if len(file.class_names) == classes else imagenet_names() if classes == 1000 else ()
     made = fx.GraphModule(builder.constants, graph)
-    return Imported(file, made, preprocessing, classes, names, (*notes, note))
+    return Imported(file, made, preprocessing, batched, classes, names, (*notes, note))
 
 
 def propose_preprocessing(file: OnnxFile, scaling: Scaling | None, size: tuple[int, int]) -> tuple[Preprocessing, str]:
