@@ -200,7 +200,7 @@ def test_packed_convolutions_in_single_precision_give_what_plain_ones_do(kind: s
 def test_wide_convolutions_in_single_precision_give_what_plain_ones_do(name: str) -> None:
     rule = RULES[name][0]
     torch.manual_seed(4)
-    layers = [part for size in (2, 8) for part in (nn.Conv2d(size, 8, 3, padding=1), nn.ReLU())]
+    layers = [part for size in (2, 128) for part in (nn.Conv2d(size, 128, 3, padding=1), nn.ReLU())]
     module = nn.Sequential(*layers, nn.AvgPool2d(8))
     plain = recorded(exported(module, 2, 32, 40))
     given = seeds(plain)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
 import torch
+
+# Gradients and tracing import this when first needed; of two threads that do so at once, one finds it half imported.
+import torch.fx.experimental.symbolic_shapes
 from jaxtyping import Float
 from torch import Tensor, fx
 
@@ -30,7 +33,7 @@ class Model:
 
     info: ModelInfo
     program: fx.GraphModule
-    _plans: dict[tuple[frozenset[str], frozenset[str]], Plan] = field(default_factory=dict, repr=False)
+    derived: dict[Hashable, Any] = field(default_factory=dict, repr=False)  # what ``remember`` made
 
     def __call__(self, inputs: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch *output"]:
         """Run the whole program, without gradients."""
@@ -55,7 +58,8 @@ class Model:
         operators = operators or {}
         values: dict[fx.Node, Any] = {}
         kept: dict[str, Tensor] = {}
-        for node, spent in self.plan(frozenset(given), frozenset(keep)):
+        ends = frozenset(given), frozenset(keep)
+        for node, spent in self.remember(ends, partial(self.plan, *ends)):
             if node.name in given:
                 values[node] = given[node.name]
             elif node.op == "placeholder":
@@ -76,24 +80,28 @@ class Model:
             counts.images += len(output)
         return output, kept
 
+    def remember(self, key: Hashable, derive: Callable[[], Any]) -> Any:
+        """Read what follows from the model alone, made once; two threads may make the same at once."""
+        if (found := self.derived.get(key)) is None:
+            found = self.derived[key] = derive()
+        return found
+
     def plan(self, given: frozenset[str], keep: frozenset[str]) -> Plan:
         """List the nodes that a run from ``given`` needs, in order, each with the values that are spent after it."""
-        if (given, keep) not in self._plans:
-            nodes = {node.name: node for node in self.program.graph.nodes}
-            needed: set[fx.Node] = set()
-            stack = [self.output_node, *(nodes[name] for name in keep)]
-            while stack:
-                node = stack.pop()
-                if node not in needed:
-                    needed.add(node)
-                    stack += [] if node.name in given else node.all_input_nodes
-            ordered = [node for node in self.program.graph.nodes if node in needed]
-            last_use = {used: node for node in ordered if node.name not in given for used in node.all_input_nodes}
-            spent: dict[fx.Node, list[fx.Node]] = {}
-            for used, node in last_use.items():
-                spent.setdefault(node, []).append(used)
-            self._plans[given, keep] = tuple((node, tuple(spent.get(node, ()))) for node in ordered)
-        return self._plans[given, keep]
+        nodes = {node.name: node for node in self.program.graph.nodes}
+        needed: set[fx.Node] = set()
+        stack = [self.output_node, *(nodes[name] for name in keep)]
+        while stack:
+            node = stack.pop()
+            if node not in needed:
+                needed.add(node)
+                stack += [] if node.name in given else node.all_input_nodes
+        ordered = [node for node in self.program.graph.nodes if node in needed]
+        last_use = {used: node for node in ordered if node.name not in given for used in node.all_input_nodes}
+        spent: dict[fx.Node, list[fx.Node]] = {}
+        for used, node in last_use.items():
+            spent.setdefault(node, []).append(used)
+        return tuple((node, tuple(spent.get(node, ()))) for node in ordered)
 
     @property
     def input_node(self) -> fx.Node:

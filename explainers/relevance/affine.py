@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from explainers.relevance.composites import TRANSPOSED
+from explainers.relevance.convolutions import Kernel, differentiate
 from explainers.relevance.rules import Part, Term, negative, positive, same, stabilize
 from explainers.relevance.step import Relevance, Shares, Step, fold, unfold
-from explainers.relevance.weights import convolve, packs, suits_winograd, turn
 
 aten = torch.ops.aten
 KEEPING_SIGN = frozenset({aten.max_pool2d.default, aten.dropout.default, aten.adaptive_avg_pool2d.default})
@@ -38,7 +38,7 @@ def propagate_affine(step: Step) -> Shares:
         if step.account is not None:
             settle(step, part, quotient, stabilised, rule.stabilizer)
         for term in terms:
-            yield source, Relevance(transpose(step, part, term, quotient), modify_input(step, term))
+            yield source, Relevance(pull_back(step, part, term, quotient), modify_input(step, term))
 
 
 def settle(
@@ -92,46 +92,33 @@ def stabilised_sum(step: Step, part: Part, terms: list[Term], epsilon: float) ->
             channel = -1 if step.node.target == aten.linear.default else 1
             bias = values.new_zeros(step.tape.value(step.node).shape[channel]) if bias is None else bias
             bias = bias + part.sign * epsilon
-        weight, weights = step.argument(1, "weight"), step.tape.weights
-        if is_wide(step, part):
-            made.append(convolve(values, weights.modify(weight, term.weight), bias))
-        else:
-            apply = partial(weights.apply, step.node.target, term.weight)
-            made.append(apply(values, weight, bias, *step.node.args[3:], **window(step)))
+        call = partial(kernel(step, part, term).forward, step.node.target)
+        made.append(call(values, bias, *step.node.args[3:], **window(step)))
     total: Tensor = sum(made[1:], made[0])
     if not part.sign:
         return stabilize(total, epsilon)
     return total.clamp_(min=epsilon) if part.sign > 0 else total.clamp_(max=-epsilon)  # rounding may cross zero
 
 
-def is_wide(step: Step, part: Part) -> bool:
-    """Whether Winograd's algorithm pays and is exact enough: no quotient has a denominator below the layer's output."""
-    values, weight = step.argument(0, "input"), step.argument(1, "weight")
+def kernel(step: Step, part: Part, term: Term) -> Kernel:
+    """The weight as a term modifies it; tolerant where no quotient has a denominator below the layer's output."""
     bounded = part.sign > 0 and all(user.target == aten.relu.default for user in step.node.users)
-    return bounded and packs(step.node.target, weight) and suits_winograd(values, weight, *step.node.args[3:])
+    return Kernel(step.tape.model, step.argument(1, "weight"), term.weight, bounded)
 
 
-def transpose(step: Step, part: Part, term: Term, quotient: Float[Tensor, "seed *out"]) -> Float[Tensor, "seed *in"]:
+def pull_back(step: Step, part: Part, term: Term, quotient: Float[Tensor, "seed *out"]) -> Float[Tensor, "seed *in"]:
     """Multiply by the transposed, modified weight; seeds go into the batch of one convolution."""
-    target: Any = step.node.target
-    values, plain, weights = step.argument(0, "input"), step.argument(1, "weight"), step.tape.weights
+    target, used, rest = step.node.target, kernel(step, part, term), (*step.node.args[3:],)
     if target == aten.linear.default:
-        pulled: Tensor = quotient @ weights.modify(plain, term.weight)
-        return pulled
-    folded, channels, rest = fold(quotient), values.shape[1], step.node.args[3:]
-    summed = term.weight is torch.ones_like and target not in TRANSPOSED and plain.shape[1] == channels
-    if not summed and is_wide(step, part):
-        return unfold(convolve(folded, weights.make(plain, term.weight, "turned", turn)), len(quotient))
-    if not summed and packs(target, plain):
-        return unfold(weights.transpose(term.weight, folded, values, plain, *rest), len(quotient))
-    weight = weights.modify(plain, term.weight)
-    if summed:  # all channels get the same: go back to one of them only
-        folded, weight, channels = folded.sum(1, keepdim=True), weight[:1, :1], 1
-    inputs = folded.new_zeros(len(folded), channels, *values.shape[2:]).requires_grad_()
-    with torch.enable_grad():
-        made = target(inputs, weight, None, *rest, **window(step))
-    (found,) = torch.autograd.grad(made, inputs, folded)
-    return unfold(found.expand(-1, values.shape[1], *values.shape[2:]), len(quotient))
+        return quotient @ used.modified
+    folded, size = fold(quotient), step.argument(0, "input").shape[1:]
+    if term.weight is torch.ones_like and target not in TRANSPOSED and used.weight.shape[1] == size[0]:
+        alike = torch.ones_like(used.weight[:1, :1])  # all channels get the same: go back to one of them only
+        found = differentiate(target, folded.sum(1, keepdim=True), (1, *size[1:]), alike, *rest, **window(step))
+        found = found.expand(-1, *size)
+    else:
+        found = used.backward(target, folded, size, *rest, **window(step))
+    return unfold(found, len(quotient))
 
 
 def window(step: Step) -> dict[str, Any]:

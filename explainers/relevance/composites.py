@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, fx
@@ -16,7 +15,6 @@ from explainers.graph.model import Model
 from explainers.preprocessing import Preprocessing
 from explainers.relevance import rules
 from explainers.relevance.rules import Rule
-from explainers.relevance.weights import weights_of
 
 aten = torch.ops.aten
 
@@ -65,20 +63,18 @@ class Assignment:
     carriers: frozenset[fx.Node]
 
 
-#: What was assigned to each model that is alive; it begins anew when a model has seen this many composites.
+#: After so many composites what was derived of a model begins anew: each may have its own copies of the weights.
 ASSIGNMENTS = 8
-assignments: WeakKeyDictionary[Model, dict[Composite, Assignment]] = WeakKeyDictionary()
 
 
 def assign(model: Model, composite: Composite) -> Assignment:
-    """Give every affine operator of a model its rule, or read what was given before."""
-    known = assignments.setdefault(model, {})
-    if (found := known.get(composite)) is None:
-        if len(known) >= ASSIGNMENTS:
-            known.clear()
-            weights_of(model).made.clear()
-        found = Assignment(composite, assign_rules(model, composite), find_carriers(model, composite))
-        known[composite] = found
+    """Give every affine operator of a model its rule; made once for each model."""
+    known = sum(isinstance(key, Composite) for key in [*model.derived])
+    if composite not in model.derived and known >= ASSIGNMENTS:
+        model.derived.clear()
+    found: Assignment = model.remember(
+        composite, lambda: Assignment(composite, assign_rules(model, composite), find_carriers(model, composite))
+    )
     return found
 
 

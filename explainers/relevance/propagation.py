@@ -19,7 +19,7 @@ from explainers.relevance.tape import Tape, find_node
 from explainers.results import passes
 
 #: How many bytes of one node's relevance stay in the processor's cache until the next node reads them.
-CACHE = 8 << 20
+CACHE = 4 << 20
 
 #: Relevance on its way, by node and by place among the node's outputs.
 Arrivals = dict[fx.Node, dict[int, list[Relevance]]]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,11 +12,9 @@ from torch import Tensor, fx
 
 from explainers.errors import SelectionError
 from explainers.graph.model import Model, constant
-from explainers.relevance.rules import same
-from explainers.relevance.weights import Weights, suits_winograd, weights_of
+from explainers.relevance.convolutions import CONVOLUTION, Kernel
 
 aten = torch.ops.aten
-CONVOLUTION = aten.conv2d.default
 
 #: How many bytes of activations and denominators a tape may hold before it recomputes instead.
 BUDGET = 2 << 30
@@ -40,7 +37,6 @@ class Tape:
     batch: int
     budget: int
     kept: dict[str, Any]
-    weights: Weights
     spent: int = 0
     derived: dict[Hashable, Tensor] = field(default_factory=dict)
 
@@ -87,25 +83,18 @@ def record(model: Model, inputs: Float[Tensor, "batch channel height width"], bu
     Over ``budget`` bytes, outputs of cheap operators are left out and computed again when a rule reads them.
     """
     nodes = [node for node in model.program.graph.nodes if node.op in ("placeholder", "call_function")]
-    weights, winners = weights_of(model), list[Tensor]()
 
-    def pool(*window: Any, **keywords: Any) -> Tensor:
-        values, places = aten.max_pool2d_with_indices(*window, **keywords)
-        winners.append(places)
-        return cast(Tensor, values)
+    def convolve(values: Tensor, weight: Tensor, *rest: Any, **named: Any) -> Tensor:
+        return Kernel(model, weight).forward(CONVOLUTION, values, *rest, **named)
 
-    first = next((node for node in nodes if node.target == CONVOLUTION), None)
-    operators: dict[Any, Callable[..., Any]] = {aten.max_pool2d.default: pool}
-    inputs = inputs.contiguous()
-    if first is None or not suits_winograd(inputs, constant(model.program, first.args[1]), *first.args[3:]):
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-        operators[CONVOLUTION] = partial(weights.apply, CONVOLUTION, same)
     with torch.no_grad():
-        kept: dict[str, Any] = model.run(inputs, keep=frozenset(node.name for node in nodes), operators=operators)[1]
-    pools = [(node, "winners") for node in nodes if node.target == aten.max_pool2d.default]
-    tape = Tape(model, len(inputs), budget, kept, weights, derived=dict(zip(pools, winners, strict=True)))
+        kept: dict[str, Any] = model.run(
+            inputs.contiguous(memory_format=torch.channels_last),
+            keep=frozenset(node.name for node in nodes),
+            operators={CONVOLUTION: convolve},
+        )[1]
+    tape = Tape(model, len(inputs), budget, kept)
     if tape.bytes > budget:
-        tape.derived.clear()
         for node in nodes:
             if node.target in CHEAP:
                 del kept[node.name]
