@@ -1,12 +1,13 @@
 # make run    set up what is missing and open the app
-# make bench  set up an environment of its own with the peers, and print the benchmarks
+# make bench  set up an environment of its own with the peers, and write benchmarks/RESULTS.md
+# make load   let twenty people click for five minutes, and print what they waited for
 # make fuzz   read 20,000 damaged files of every kind (some minutes)
 # make test   set up what is missing, then format, lint, types, unit tests and browser tests
 PYTHON ?= python3
 PORT ?= 8501
 BIN := .venv/bin
 
-.PHONY: run setup test check fuzz bench
+.PHONY: run setup test check fuzz bench load journeys
 
 run: setup
 	$(BIN)/streamlit run app.py --server.port $(PORT)
@@ -40,7 +41,10 @@ fuzz: .venv/test.done
 	OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m tests.fuzz
 
 bench: .venv-bench/done
-	for each in relevance concepts index; do .venv-bench/bin/python -m benchmarks.$$each || exit 1; done
+	.venv-bench/bin/python -W ignore -m benchmarks
+
+load: .venv/test.done
+	$(BIN)/python -m benchmarks.load --sessions 20 --seconds 300
 
 .venv-bench/done: benchmarks/requirements.txt requirements.txt
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench

@@ -3,15 +3,14 @@
 import streamlit as st
 
 from components.access import require_user
-from components.belongings import use
+from components.belongings import remove_leftovers, use
 from components.session import Workspace, choose_model, choose_pictures
 from components.theme import apply_theme, draw_icon
 from explainers.errors import LightboxError
 
 st.set_page_config(page_title="Lightbox", page_icon=draw_icon(), layout="wide")
 apply_theme()
-require_user()
-use()
+remove_leftovers()
 page = st.navigation(
     [
         st.Page("pages/attribution.py", title="Where did it look?", icon=":material/visibility:", default=True),
@@ -22,6 +21,8 @@ page = st.navigation(
     ],
     position="top",
 )
+require_user()
+use()
 with st.sidebar:
     try:
         model = choose_model()

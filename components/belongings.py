@@ -6,16 +6,23 @@ those that brought something.
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from filelock import FileLock, Timeout
 from streamlit.runtime import get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from components import sharing
 from explainers import compute
 from explainers.cache import Job
 from explainers.settings import settings
@@ -23,6 +30,10 @@ from explainers.settings import settings
 #: For how long a browser may be away before its session has ended, and how often that is looked at, in seconds.
 GRACE = 10.0
 BEAT = 2.0
+
+#: Where folders of sessions lie, in memory if the system has a place for that, and how their names begin.
+PLACE = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
+PREFIX = "lightbox-"
 
 
 @dataclass(eq=False)
@@ -64,6 +75,34 @@ def use() -> None:
         )
 
 
+def private_folder() -> Path:
+    """A folder that nobody else may read and that goes with the session."""
+    if "private_folder" not in st.session_state:
+        own()
+        st.session_state["private_folder"] = PrivateFolder()
+    folder: PrivateFolder = st.session_state["private_folder"]
+    return Path(folder.name)
+
+
+class PrivateFolder(tempfile.TemporaryDirectory[str]):
+    """A folder of mode 0700 that is held as long as this process lives, see ``remove_leftovers``."""
+
+    def __init__(self) -> None:
+        super().__init__(prefix=PREFIX, dir=PLACE)
+        self.holder = FileLock(Path(self.name) / "held", thread_local=False)  # another thread will let it go
+        self.holder.acquire()
+
+
+@cache
+def remove_leftovers() -> None:
+    """Remove, once, the private folders that servers of this user left when they were killed: nobody holds them."""
+    for folder in PLACE.glob(f"{PREFIX}*"):
+        with suppress(OSError, Timeout):
+            if folder.lstat().st_uid == os.getuid():
+                with FileLock(folder / "held", timeout=0):
+                    shutil.rmtree(folder)
+
+
 def _watch() -> None:
     """Empty the sessions that have ended or were idle, until there are none left to look after."""
     while True:
@@ -89,6 +128,7 @@ def _empty(known: Belongings) -> None:
     """Stop what a session computes, and drop its files, its state and every result about what it brought."""
     state, session, runtime = known.context.session_state, known.context.session_id, get_instance()
     kept = state.filtered_state
+    sharing.withdraw(session)
     jobs: list[Job[Any]] = [job for view in kept.get("followed", {}).values() for job in view.values()]
     for job in (*jobs, *kept.get("builds", {}).values()):
         job.cancel()

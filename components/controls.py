@@ -77,7 +77,9 @@ def choose_parameters(method: MethodInfo, info: ModelInfo) -> dict[str, Any]:
 def _choose(method: str, parameter: Parameter, info: ModelInfo) -> Any:
     key = f"{method}.{parameter.name}"
     title = f"{parameter.title} ({parameter.unit})" if parameter.unit else parameter.title
-    common: dict[str, Any] = {"key": key, "help": parameter.help, "bind": "query-params"}
+    common: dict[str, Any] = {"key": key, "help": parameter.help}
+    if not (info.private and parameter.kind in ("layer", "text")):  # which name an upload's layers
+        common["bind"] = "query-params"
     if parameter.kind == "flag":
         return st.toggle(title, bool(parameter.default), **common)
     if parameter.kind == "choice":

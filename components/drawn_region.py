@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from components.figures import TOOLS, Seen, draw_picture
+from components.heatmap import NINTHS
 from explainers.regions import Region, shares_of
 from explainers.results import ModelInfo
 
@@ -53,7 +54,21 @@ def choose_region(seen: Seen, side: int, hint: str = HINT) -> Region:
     else:
         st.query_params.pop("region", None)
         st.caption(hint)
+        ninth = st.selectbox(
+            "Part of the picture", NINTHS, None, key=f"ninth-{st.session_state['regions']}",
+            placeholder="Or choose a part", label_visibility="collapsed",
+        )  # fmt: skip
+        if ninth:
+            _set_region(outline_ninth(ninth, *seen.crop.shape[:2]))
     return region
+
+
+def outline_ninth(name: str, height: int, width: int) -> Region:
+    """The corners of a ninth of a picture, for those who cannot draw."""
+    row, column = divmod(NINTHS.index(name), 3)
+    top, bottom = (float(round((row + end) * height / 3)) for end in (0, 1))
+    left, right = (float(round((column + end) * width / 3)) for end in (0, 1))
+    return ((left, top), (right - 1, top), (right - 1, bottom - 1), (left, bottom - 1))
 
 
 def _set_region(region: Region) -> None:

@@ -18,9 +18,15 @@ from explainers.results import Attribution
 #: What every chart's tools have in common.
 TOOLS = {"displaylogo": False, "scrollZoom": False, "doubleClick": "reset"}
 
-#: Charts without a bar of tools, and a ground that lets the page's through.
+#: Charts without a bar of tools.
 BARE = {**TOOLS, "displayModeBar": False}
-CLEAR = {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
+
+#: A ground that lets the page's through, and tools that are seen on any picture.
+CLEAR = {
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "modebar": {"bgcolor": "rgba(20,24,27,0.75)", "color": "#d9d9d2", "activecolor": "#4fc3c9"},
+}
 
 
 @dataclass(frozen=True)

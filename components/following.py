@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
+from components.belongings import use
 from explainers.cache import Job
 from explainers.errors import LightboxError
 from explainers.results import Result
@@ -79,6 +80,7 @@ def move() -> None:
 
 def settle(fragment: bool = True) -> None:
     """Begin the page anew if a callback asked for that; called where a fragment begins, and where the page does."""
+    use()
     if st.session_state.pop("moved", False) and fragment:
         st.rerun()
 

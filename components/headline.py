@@ -8,16 +8,21 @@ from explainers.images import Picture
 from explainers.results import ModelInfo, Prediction, Target
 from explainers.targets import name_target
 
+#: What is said about the explained class, where nothing else is.
+SHOWS = "The heatmaps show what speaks for **{}**."
 
-def draw_headline(info: ModelInfo, prediction: Prediction, target: Target, picture: Picture) -> None:
-    """Say what the model says, and what the heatmaps below explain."""
+
+def draw_headline(
+    info: ModelInfo, prediction: Prediction, target: Target, picture: Picture, about: str = SHOWS
+) -> None:
+    """Say what the model says, and ``about`` the explained class, whose name takes the place of {}."""
     best = prediction.top(1)[0]
     name, share = plain(info.class_names[best]), f"{prediction.probabilities[best]:.0%}"
     says = f"marks {share} of the picture as {name}" if info.gives_map else f"says {name}, {share}"
-    st.markdown(f"#### The model {says}")
+    st.markdown(f"# The model {says}")
     label = f" The picture's own label is {plain(picture.label)}." if picture.label else ""
     st.caption(
-        f"The heatmaps show what speaks for **{plain(name_target(info, target))}**.{label}"
+        f"{about.format(plain(name_target(info, target)))}{label}"
         + "".join(f" {note[0].upper()}{note[1:]}." for note in picture.notes)
     )
 

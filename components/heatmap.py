@@ -15,6 +15,13 @@ from plotly.colors import get_colorscale, sample_colorscale, unlabel_rgb
 DIVERGING = {"Blue–red": "RdBu_r", "Purple–orange": "PuOr_r", "Green–purple": "PRGn_r"}
 SEQUENTIAL = {"Viridis": "Viridis", "Cividis": "Cividis", "Inferno": "Inferno"}
 
+#: What the ninths of a picture are called, row by row.
+NINTHS = (
+    *("upper left", "upper middle", "upper right"),
+    *("middle left", "middle", "middle right"),
+    *("lower left", "lower middle", "lower right"),
+)
+
 
 @dataclass(frozen=True)
 class View:
@@ -97,17 +104,25 @@ def _share(values: Float[np.ndarray, "h w"], mask: Bool[np.ndarray, "h w"]) -> f
 
 
 def describe(values: Float32[np.ndarray, "h w"]) -> str:
-    """Say in words where the positive scores lie, for those who cannot see the heatmap."""
-    positive = np.maximum(values, 0).astype(np.float64)
-    total = positive.sum()
-    if not total:
-        return "No pixel speaks for the target."
-    rows, columns = (np.array_split(np.arange(length), 3) for length in values.shape)
-    names = [
-        f"{row} {column}".replace("middle middle", "middle")
-        for row in ("upper", "middle", "lower")
-        for column in ("left", "middle", "right")
-    ]
-    shares = [positive[np.ix_(row, column)].sum() / total for row in rows for column in columns]
-    best = np.argsort(shares)[::-1][:2]
-    return "Of the positive score, " + " and ".join(f"{shares[i]:.0%} lies in the {names[i]}" for i in best) + "."
+    """Say in words where the scores for and against the class lie, for those who cannot see the heatmap."""
+    positive, negative = np.maximum(values, 0), np.maximum(-values, 0)
+    against = f"; against it: {locate(negative)[0]}." if negative.any() else "."
+    if not positive.any():
+        return f"Nothing speaks for the class{against}"
+    place, share = locate(positive)
+    part = spread(positive)
+    size = f"{part:.0%}" if part >= 0.01 else "less than 1%"
+    return f"{share:.0%} of what speaks for the class lies in the {place}, most of it in {size} of the picture{against}"
+
+
+def locate(amounts: Float[np.ndarray, "h w"]) -> tuple[str, float]:
+    """Name the ninth of a picture that holds most of the amounts, and say which share of them it holds."""
+    rows, columns = (np.array_split(np.arange(length), 3) for length in amounts.shape)
+    sums = [float(amounts[np.ix_(row, column)].sum(dtype=np.float64)) for row in rows for column in columns]
+    return NINTHS[int(np.argmax(sums))], max(sums) / (sum(sums) or 1)
+
+
+def spread(amounts: Float[np.ndarray, "h w"]) -> float:
+    """The smallest share of a picture's pixels that holds most, that is at least half, of the amounts."""
+    summed = np.cumsum(np.sort(amounts, axis=None)[::-1], dtype=np.float64)
+    return float(np.searchsorted(summed, summed[-1] / 2) + 1) / amounts.size

@@ -12,13 +12,13 @@ from sample_models import SampleModel
 
 def draw_model(info: ModelInfo, sample: SampleModel | None) -> None:
     """Draw what a model is, how it sees pictures, and its layers."""
-    st.subheader(sample.title if sample else info.name)
+    st.title(sample.title if sample else info.name)
     if sample:
         st.markdown(sample.sentence)
     height, width = info.preprocessing.size
     st.markdown(
         f"**{len(info.class_names):,}** classes · **{info.parameters / 1e6:,.2f}** million parameters · "
-        f"**{len(info.layers):,}** layers · input **{width} × {height}** px"
+        f"**{len(info.layers):,}** layers · input **{width}\u00a0×\u00a0{height}**\u00a0px"
     )
     st.markdown(describe_preprocessing(info.preprocessing))
     for note in info.notes:

@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from components.belongings import use
 from components.controls import choose_view
 from components.drawn_region import choose_region
 from components.figures import TOOLS, Seen, draw_heatmap
@@ -54,6 +55,7 @@ def _draw(
     waiting: bool,
 ) -> None:
     """Draw the panels; runs alone when only the view or the region changes, or to show progress."""
+    use()
     if waiting and all(job.done for job in jobs.values()):
         st.rerun()
     signs = {methods[name].signed for name in jobs}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,11 +14,14 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 import sample_models
 from components.belongings import own
+from components.sharing import draw_sharing_of_pictures, name_in_links, shared_models, shared_pictures
 from explainers.errors import ImageError
 from explainers.images import Picture, Sample, find, read
 from explainers.settings import settings
 
-SAMPLES, YOURS, FOLDER = "Samples", "Yours", "Folder"
+SAMPLES, YOURS, SHARED, FOLDER = "Samples", "Yours", "Shared", "Folder"
+
+_opening = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -56,33 +60,50 @@ def keep_model(model: Any) -> None:
 
 @st.cache_resource(show_spinner=False)
 def open_sample(name: str) -> Any:
-    """Load a sample model once for the whole server."""
-    return sample_models.load(name)
+    """Load a sample model once for the whole server, one after the other.
+
+    Two at once would import parts of torch that need each other, and one of them find a part half imported.
+    """
+    with _opening:
+        return sample_models.load(name)
 
 
 def choose_model() -> Any:
     """Draw the model picker; returns the chosen model."""
-    samples, own = sample_models.models(), uploaded_models()
-    names = [*samples, *own]
+    samples, own, shared = sample_models.models(), uploaded_models(), shared_models()
+    digests = {model.info.digest for model in own.values()}
+    uploads = {**own, **{name: model for name, model in shared.items() if model.info.digest not in digests}}
+    names = [*samples, *uploads]
     linked = st.query_params.get("model")
-    if "chosen_model" not in st.session_state and linked in samples:
+    if "chosen_model" not in st.session_state and linked in names:
         st.session_state["chosen_model"] = linked
-    elif linked and linked not in samples:
-        st.warning("The link names a model that is not here; a sample model is shown instead.")
+    elif linked and linked not in {*samples, *shared}:
+        st.warning("The link names a model that is not here, or no longer; a sample model is shown instead.")
     if st.session_state.get("chosen_model") not in names:
         st.session_state["chosen_model"] = names[0]
+
+    def title(name: str) -> str:
+        if name in samples:
+            return samples[name].title
+        info = uploads[name].info
+        return f"{info.name} · shared" if name_in_links(info.digest) in shared else str(info.name)
+
     # The widget's own value is dropped when its page is left, so the choice is kept beside it.
     chosen = st.selectbox(
         "Model",
         names,
         index=names.index(st.session_state["chosen_model"]),
-        format_func=lambda name: samples[name].title if name in samples else name,
+        format_func=title,
         help="The model that is looked into. Bring your own on the page *Model*.",
     )
     st.session_state["chosen_model"] = chosen
-    if chosen in own:
-        st.query_params.pop("model", None)
-        return own[chosen]
+    if chosen in uploads:
+        link = name_in_links(uploads[chosen].info.digest)
+        if link in shared:
+            st.query_params["model"] = link
+        else:
+            st.query_params.pop("model", None)
+        return uploads[chosen]
     st.query_params["model"] = chosen
     st.caption(samples[chosen].sentence)
     with st.expander("What should you find here? (spoiler)"):
@@ -94,8 +115,10 @@ def choose_model() -> Any:
 def choose_pictures(model_name: str) -> Sequence[Sample | Picture]:
     """Draw the picker of where pictures come from, and the upload; returns the pictures to choose from."""
     root = settings().data
-    files = st.session_state.get("uploaded_images") or []
-    sources = [SAMPLES] + [YOURS] * bool(files) + [FOLDER] * bool(root)
+    uploaded = st.session_state.get("uploaded_images") or []
+    files = [file for file in uploaded if isinstance(file, UploadedFile)]  # not those removed while nobody worked here
+    shared = shared_pictures()
+    sources = [SAMPLES] + [YOURS] * bool(files) + [SHARED] * bool(shared) + [FOLDER] * bool(root)
     if len(files) != st.session_state.get("seen_files"):
         st.session_state["seen_files"] = len(files)
         st.session_state["source"] = YOURS if files else SAMPLES
@@ -116,11 +139,15 @@ def choose_pictures(model_name: str) -> Sequence[Sample | Picture]:
         accept_multiple_files=True,
         key="uploaded_images",
         help="PNG, JPEG, TIFF, WebP, DICOM, or a zip of them (folders in it give labels). "
-        "They are seen in this session only, stay in memory and are gone when it ends. "
+        "They are seen in this session only unless you share them, stay in memory and are gone when it ends. "
         "DICOM headers are dropped; text burned into the pixels stays.",
     )
+    yours = read_uploads(files)
+    draw_sharing_of_pictures(yours)
     if source == YOURS:
-        return read_uploads(files)
+        return yours
+    if source == SHARED:
+        return shared
     if source == FOLDER and root:
         return find(root)
     samples = sample_models.models()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import streamlit as st
 
-from components.session import open_picture
+from components.session import SHARED, open_picture
 from components.theme import ACCENT
 from explainers.errors import ImageError
 from explainers.images import Picture, Sample, thumbnail
@@ -45,15 +45,11 @@ def choose_picture(pictures: Sequence[Sample | Picture]) -> int:
             "Next", icon=":material/chevron_right:", key="next", on_click=go, args=(chosen + 1,), shortcut="Right"
         )
         st.caption(f"{chosen + 1} of {len(names)}", width="content")
-    if isinstance(pictures[chosen], Sample):
+    if isinstance(pictures[chosen], Sample) or state.get("source") == SHARED:
         st.query_params["image"] = names[chosen]
     else:
         st.query_params.pop("image", None)
     return chosen
-
-
-def _step(title: str, icon: str, key: str, go: Callable[[int], None], index: int) -> None:
-    st.button(title, icon=icon, key=title.lower(), on_click=go, args=(index,), shortcut=key)
 
 
 def _caption(entry: Sample | Picture) -> str:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import streamlit as st
 from PIL import Image, ImageDraw
 
-#: Legible on light and on dark; the theme's primary colours are its darker and lighter siblings.
-ACCENT = "#1a989f"
+#: Seen on light and on dark; the theme's primary colours are its darker and lighter siblings, of which words are made.
+ACCENT, ACCENT_WORDS = "#1a989f", "light-dark(#0b6e75, #4fc3c9)"
 
-STYLE = """<style>
-.stMainBlockContainer {padding: 4.5rem 2rem 2rem;}
-.stSidebar .stFileUploaderDropzone {padding: 0.5rem 0.75rem;}
+# Streamlit writes in white on the primary colour, and Plotly in grey: too faint on a dark and on a light page.
+STYLE = f"""<style>
+.stMainBlockContainer {{padding: 4.5rem 2rem 2rem;}}
+.stSidebar .stFileUploaderDropzone {{padding: 0.5rem 0.75rem;}}
+.stMain :is(h1, h2) {{padding: 0.5rem 0;}}
+.stApp :is(a, button, summary, figure, main, [tabindex="0"]):focus-visible {{
+  outline: 2px solid {ACCENT_WORDS}; outline-offset: 2px;}}
+.stApp main:focus-visible {{outline-offset: -4px;}}
+.stApp :is([data-testid^="stBaseButton-primary"], [data-tag]) {{color: light-dark(#ffffff, #14181b);}}
+.stPlotlyChart :is(.xy, .infolayer) text {{fill: currentColor !important;}}
 </style>"""
 
 

@@ -16,18 +16,18 @@ from PIL import Image
 #: The side of a tile's picture in pixels: twice what is shown, for when it grows.
 SIDE = 192
 
-#: How many encoded tiles a session keeps.
+#: How many encoded tiles and their words a session keeps.
 KEPT = 2000
 
 STYLE = """<style>
 .lightbox-tiles {display: grid; gap: 6px; align-items: start;}
-.lightbox-tiles figure {margin: 0; min-width: 0; outline: none;}
+.lightbox-tiles figure {margin: 0; min-width: 0;}
 .lightbox-tiles img {width: 100%; aspect-ratio: 1; object-fit: contain; border-radius: 6px; display: block;
   background: #0002; transition: transform 0.12s;}
 .lightbox-tiles.grow img {cursor: zoom-in;}
 .lightbox-tiles.grow figure:is(:hover, :focus) img {transform: scale(2); position: relative; z-index: 99;
   box-shadow: 0 2px 14px #000a;}
-.lightbox-tiles figure:focus-visible img {outline: 2px solid #1a989f;}
+.lightbox-tiles figure:focus-visible img {outline: 3px solid;}
 .lightbox-tiles figure:first-child img {transform-origin: left;}
 .lightbox-tiles figure:nth-last-child(-n+2) img {transform-origin: right;}
 .lightbox-tiles figcaption {font-size: 0.72rem; line-height: 1.3; margin-top: 3px; opacity: 0.8; overflow: hidden;
@@ -66,11 +66,16 @@ def _figure(tile: Tile, kind: str) -> str:
 
 def encode_once(key: Hashable, draw: Callable[[], UInt8[np.ndarray, "h w 3"]]) -> str:
     """Draw a picture once in a session; returns it as an address that holds it. The key says all it depends on."""
+    return keep_once(key, lambda: encode(draw()))
+
+
+def keep_once(key: Hashable, make: Callable[[], str]) -> str:
+    """Make an address or words for a tile once in a session. The key says all that they depend on."""
     known: dict[Hashable, str] = st.session_state.setdefault("tiles", {})
     if key not in known:
         if len(known) >= KEPT:
             known.clear()
-        known[key] = encode(draw())
+        known[key] = make()
     return known[key]
 
 

@@ -27,8 +27,8 @@ HELP = """**What can be uploaded**
 - a whole network as `.onnx` in one file, from PyTorch
   `torch.onnx.export(model, image, "model.onnx", external_data=False)` or from any other framework.
 
-A file that could run code when opened is refused. What you upload is seen in this session only, stays in memory and
-is gone when the session ends."""
+A file that could run code when opened is refused. What you upload is seen in this session only unless you share it,
+stays in memory and is gone when the session ends."""
 
 
 def draw_upload(pictures: Sequence[Sample | Picture]) -> None:
@@ -101,12 +101,11 @@ def _fill_form(proposal: Proposal, class_names: Sequence[str]) -> dict[str, Any]
             guess.resize,
             help="Length of the picture's shorter side before the centre crop; 0 squeezes the whole picture in.",
         )
+        left, right = st.columns(2)
         mean = left.text_input("Mean", _join(guess.mean), help="Subtracted from values between 0 and 1: one a colour.")
-        std = middle.text_input("Std", _join(guess.std), help="Values are divided by it: one a colour.")
+        std = right.text_input("Std", _join(guess.std), help="Values are divided by it: one a colour.")
         kinds = list(INTERPOLATIONS)
-        kind = right.selectbox(
-            "Interpolation", kinds, kinds.index(guess.interpolation), help="How pictures are scaled."
-        )
+        kind = st.selectbox("Interpolation", kinds, kinds.index(guess.interpolation), help="How pictures are scaled.")
         count = len(class_names) or len(proposal.class_names)
         st.caption(f"{proposal.classes} outputs; " + (f"{count} class names." if count else "no class names yet."))
         if not st.form_submit_button("Test this model", type="primary", icon=":material/science:"):
@@ -143,7 +142,8 @@ def _draw_test(model: Any, pictures: Sequence[Sample | Picture]) -> None:
     st.markdown("**A test before you accept it**")
     picture = open_picture(pictures[st.session_state.get("picture", 0) % len(pictures)])
     left, right = st.columns(2, gap="medium")
-    left.image(model.info.preprocessing.crop(picture.pixels), f"{picture.name}, as the model sees it", "stretch")
+    words = f"{picture.name}, as the model sees it"
+    left.image(model.info.preprocessing.crop(picture.pixels), words, "stretch", alt=words)
     with right:
         draw_prediction(model.info, compute.predict(model, picture))
         st.caption(
@@ -152,7 +152,8 @@ def _draw_test(model: Any, pictures: Sequence[Sample | Picture]) -> None:
         if st.button("Use this model", type="primary", icon=":material/check:"):
             keep_model(model)
             del st.session_state["tested"]
-            st.switch_page("pages/attribution.py")
+            # With None, Streamlit fails where a picker is bound to the link.
+            st.switch_page("pages/attribution.py", query_params={})
 
 
 def _free_name(name: str) -> str:

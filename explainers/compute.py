@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache as remember
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -376,6 +377,34 @@ def prefetch(
                 submit_attribution(model, picture, method, target, parameters, cache=cache, urgency=1)
 
     submit_prediction(model, picture, cache=cache, urgency=1).then(attribute)
+
+
+def prefetch_concepts(
+    model: Model,
+    picture: Picture,
+    wanted: str,
+    layer: str,
+    versus: str = "",
+    region: Region = (),
+    count: int = 0,
+    *,
+    cache: Cache | None = None,
+) -> None:
+    """Compute ahead what the next click will ask for: the prediction, then what each concept of a layer did for it.
+
+    With a ``count`` also where so many of the most relevant ones are.
+    """
+
+    def look(prediction: Prediction) -> None:
+        with suppress(SelectionError):  # as in prefetch
+            target = choose_target(model.info, prediction, wanted, versus, region)
+            submit_concepts(model, picture, target, layer, cache=cache, urgency=1).then(partial(draw, target))
+
+    def draw(target: Target, found: ConceptRelevance) -> None:
+        if count:
+            submit_concept_heatmaps(model, picture, target, layer, found.top(count), cache=cache, urgency=1)
+
+    submit_prediction(model, picture, cache=cache, urgency=1).then(look)
 
 
 def predict(model: Model, picture: Picture, *, cache: Cache | None = None) -> Prediction:

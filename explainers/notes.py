@@ -23,6 +23,7 @@ from filelock import FileLock
 from explainers.errors import NotesError
 from explainers.results import Layer
 from explainers.settings import settings
+from explainers.tables import unquote, write_csv
 
 #: The longest name, tag or author, in characters.
 LONGEST = 120
@@ -129,11 +130,10 @@ class Notes:
         rows = self._read(f"SELECT * FROM names WHERE {where} ORDER BY date DESC", model, layer, concept)
         return [ConceptName(*row) for row in rows]
 
-    def tag_sample(self, sample: str, tag: str, author: str, holds: bool = True) -> Tag:
-        """Put a tag on a sample, or with ``holds`` False take it off; raises NotesError as names do."""
-        note = Tag(sample, _check("tag", tag), holds, _check_author(author), _now())
-        self._write("INSERT INTO tags VALUES (?, ?, ?, ?, ?)", [astuple(note)])
-        return note
+    def tag_samples(self, samples: Sequence[str], tag: str, author: str, holds: bool = True) -> None:
+        """Put a tag on samples, or with ``holds`` False take it off, all or none; raises NotesError as names do."""
+        said = (_check("tag", tag), holds, _check_author(author), _now())
+        self._write("INSERT INTO tags VALUES (?, ?, ?, ?, ?)", [(sample, *said) for sample in samples])
 
     def tags(self, samples: Sequence[str]) -> Mapping[str, tuple[Tag, ...]]:
         """The tags that samples bear now, by sample."""
@@ -169,10 +169,7 @@ class Notes:
 
 def write_names(notes: Sequence[ConceptName]) -> bytes:
     """Write names as the CSV file that ``Notes.import_names`` reads."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerows([[field.name for field in fields(ConceptName)], *map(astuple, notes)])
-    return file.getvalue().encode()
+    return write_csv([field.name for field in fields(ConceptName)], map(astuple, notes))
 
 
 def read_names(model: str, layers: Sequence[Layer], data: bytes) -> tuple[list[ConceptName], int]:
@@ -196,13 +193,14 @@ def read_names(model: str, layers: Sequence[Layer], data: bytes) -> tuple[list[C
 
 
 def _read_row(model: str, counts: Mapping[str, int], line: int, row: Mapping[str, str | None]) -> ConceptName:
-    layer, concept = row["layer"] or "", row["concept"] or ""
+    texts = {field.name: unquote(row.get(field.name) or "") for field in fields(ConceptName)}
+    layer, concept = texts["layer"], texts["concept"]
     if layer not in counts:
         raise NotesError(f"Line {line}: the model has no layer {layer[:60]!r} with concepts. Correct the line.")
     if not concept.isdecimal() or len(concept) > 9 or int(concept) >= counts[layer]:
         raise NotesError(f"Line {line}: {concept[:20]!r} is no concept of {layer}; it has 0 to {counts[layer] - 1}.")
-    name, author = _check("name", row["name"] or ""), _check("author", row.get("author") or "imported")
-    return ConceptName(model, layer, int(concept), name, author, _read_date(line, row.get("date") or ""))
+    name, author = _check("name", texts["name"]), _check("author", texts["author"] or "imported")
+    return ConceptName(model, layer, int(concept), name, author, _read_date(line, texts["date"]))
 
 
 def _read_date(line: int, text: str) -> str:

@@ -113,7 +113,10 @@ passes: ContextVar[Passes] = ContextVar("passes")
 
 
 class Result:
-    """A result that the cache can hold: a frozen dataclass of NumPy arrays (made read-only) and plain JSON values."""
+    """A result that the cache can hold: a frozen dataclass of NumPy arrays (made read-only) and plain JSON values.
+
+    A field may also be a tuple of other results, its parts.
+    """
 
     def __post_init__(self) -> None:
         for array in self.arrays.values():
@@ -125,9 +128,17 @@ class Result:
         return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
 
     @property
+    def parts(self) -> dict[str, Result]:
+        """The results in fields that are tuples of them, by the field's name and their number."""
+        tuples = [(name, value) for name, value in vars(self).items() if isinstance(value, tuple)]
+        parts = ((f"{name}.{number}", part) for name, value in tuples for number, part in enumerate(value))
+        return {name: part for name, part in parts if isinstance(part, Result)}
+
+    @property
     def nbytes(self) -> int:
         """Bytes in memory, with an allowance for the plain values."""
-        return 1024 + sum(array.nbytes for array in self.arrays.values())
+        parts = sum(part.nbytes for part in self.parts.values())
+        return 1024 + parts + sum(array.nbytes for array in self.arrays.values())
 
 
 @dataclass(frozen=True)
@@ -270,9 +281,11 @@ def pack(picture: UInt8[np.ndarray, "height width 3"], attribution: Attribution)
 
 def store(result: Result) -> bytes:
     """Write a result as the bytes of an ``.npz`` file without pickles."""
-    plain = {name: value for name, value in vars(result).items() if name not in result.arrays}
+    held = {*result.arrays, *(name.partition(".")[0] for name in result.parts)}
+    plain = {name: value for name, value in vars(result).items() if name not in held}
     file = io.BytesIO()
-    arrays: dict[str, Any] = {**result.arrays, "plain": json.dumps([type(result).__name__, plain])}
+    parts = {name: np.frombuffer(store(part), np.uint8) for name, part in result.parts.items()}
+    arrays: dict[str, Any] = {**result.arrays, **parts, "plain": json.dumps([type(result).__name__, plain])}
     np.savez_compressed(file, **arrays)
     return file.getvalue()
 
@@ -283,8 +296,11 @@ def restore(data: bytes) -> Result:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             kind, plain = json.loads(str(file["plain"]))
-            arrays = {name: file[name] for name in file.files if name != "plain"}
-        result: Result = kinds[kind](**plain, **arrays)
+            fields: dict[str, Any] = {name: file[name] for name in file.files if name != "plain"}
+        for part in [name for name in fields if "." in name]:
+            name = part.partition(".")[0]
+            fields[name] = (*fields.get(name, ()), restore(fields.pop(part).tobytes()))
+        result: Result = kinds[kind](**plain, **fields)
     except (KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError("These bytes do not hold a result of this version.") from error
     return result

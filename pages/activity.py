@@ -7,7 +7,7 @@ from components.session import current_workspace
 from explainers.compute import shared_cache
 
 current_workspace()
-st.subheader("What has been computed")
+st.title("What has been computed")
 st.markdown(
     "Every result is computed once and then kept, for everybody who uses this server. "
     "A view that somebody has seen before costs no pass through the network."

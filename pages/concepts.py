@@ -11,11 +11,15 @@ from components.concepts.scene import Scene, choose_layer, choose_references
 from components.drawn_region import explained_region
 from components.following import settle
 from components.headline import draw_headline
+from components.prototypes.part_sources import find_sources
 from components.question import ask_question
-from components.session import current_workspace
+from components.session import current_workspace, open_picture
 from explainers import compute
 from explainers.errors import LightboxError
 from explainers.targets import choose_target
+
+ABOUT = "Concepts are what the model has learnt to look for: here, those that speak for **{}** and against it."
+PARTS = "This model compares parts of the picture with parts that it has learnt: see which ones"
 
 settle(fragment=False)
 workspace = current_workspace()
@@ -28,14 +32,18 @@ try:
         layer = choose_layer(model)
         count, by, references = choose_references(workspace)
         draw_exchange(model.info, compute.concept_layers(model), names)
-    target = choose_target(model.info, prediction, asked.wanted, asked.versus, explained_region(model.info))
+    region = explained_region(model.info)
+    target = choose_target(model.info, prediction, asked.wanted, asked.versus, region)
     scene = Scene(model, picture, target, layer, names, by)
-    draw_headline(model.info, prediction, target, picture)
+    draw_headline(model.info, prediction, target, picture, ABOUT)
+    if find_sources(model.info):
+        st.page_link("pages/prototypes.py", label=PARTS, icon=":material/arrow_forward:")
     if (concept := opened(CONCEPT)) is not None:
         draw_profile(scene, references, concept)
     elif (concept := opened(ORIGIN)) is not None:
         draw_origin(scene, references, concept)
-    else:
-        draw_decision(scene, references, count)
+    elif draw_decision(scene, references, count):
+        following = open_picture(workspace.pictures[(asked.index + 1) % len(workspace.pictures)])
+        compute.prefetch_concepts(model, following, asked.wanted, layer, asked.versus, region, count)
 except LightboxError as error:
     st.error(str(error), icon=":material/error:")

@@ -4,15 +4,18 @@ import streamlit as st
 
 from components.concepts.names import read_current_names
 from components.concepts.scene import Scene, choose_layer
+from components.following import settle
 from components.headline import draw_headline
 from components.prototypes import family as families
 from components.prototypes.views import choose_view, draw_view
 from components.question import ask_question
-from components.session import current_workspace
+from components.session import current_workspace, open_picture
+from explainers import compute
 from explainers.errors import LightboxError
 from explainers.results import Target
 from explainers.targets import choose_target
 
+settle(fragment=False)
 workspace = current_workspace()
 model = workspace.model
 try:
@@ -23,9 +26,11 @@ try:
         count = families.choose_count()
     target = Target(choose_target(model.info, prediction, asked.wanted).index)
     scene = Scene(model, picture, target, layer, read_current_names(model.info))
-    draw_headline(model.info, prediction, target, picture)
+    draw_headline(model.info, prediction, target, picture, "Here it is compared with other cases of **{}**.")
     if asked.versus:
-        st.caption("Strategies are those of one class, so the contrast is left out here.")
-    draw_view(choose_view(model.info), scene, workspace, prediction.top(families.LIKELY), count)
+        st.caption("Cases of one class are compared here, so *Rather than* changes nothing.")
+    if draw_view(choose_view(model.info), scene, workspace, prediction.top(families.LIKELY), count):
+        following = open_picture(workspace.pictures[(asked.index + 1) % len(workspace.pictures)])
+        compute.prefetch_concepts(model, following, asked.wanted, layer)
 except LightboxError as error:
     st.error(str(error), icon=":material/error:")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,10 +21,13 @@ from components.concepts.scene import Scene
 from components.concepts.what_if import tabulate
 from components.references.index import reference_set, say_seconds
 from components.references.samples import bound, draw_reference, smooth
+from explainers import compute
+from explainers.cache import Cache
 from explainers.images import Picture
 from explainers.notes import ConceptName
 from explainers.preprocessing import Preprocessing
 from explainers.results import ConceptGraph, ConceptRelevance, Layer, ModelInfo, Target, WhatIf
+from explainers.targets import PREDICTED, choose_target
 
 
 def blob(centre: tuple[int, int], size: int = 224, width: float = 12) -> np.ndarray:
@@ -141,6 +146,20 @@ def test_reference_pictures_of_a_sample_model_are_what_it_learnt_from_and_of_upl
     assert name == picture.digest
     assert upload.read().digest == picture.digest
     assert upload.label == "cat"
+
+
+def test_the_next_decision_is_taken_apart_before_the_click():
+    cache, model = Cache(), sample_models.load("digits")
+    picture, layer = sample_models.models()["digits"].pictures[1].read(), compute.default_concept_layer(model)
+    compute.prefetch_concepts(model, picture, PREDICTED, layer, count=4, cache=cache)
+    while "ConceptHeatmaps" not in cache.counters.computed:
+        time.sleep(0.05)
+    ahead = replace(cache.counters)
+    target = choose_target(model.info, compute.predict(model, picture, cache=cache))
+    found = compute.submit_concepts(model, picture, target, layer, cache=cache).result()
+    compute.submit_concept_heatmaps(model, picture, target, layer, found.top(4), cache=cache).result()
+    assert cache.counters.misses == ahead.misses == 3
+    assert (cache.counters.forward, cache.counters.backward) == (ahead.forward, ahead.backward)
 
 
 LINK = "concepts?model=digits"

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.drawn_region import CORNERS, format_region, parse_region, read_selection
+from components.drawn_region import CORNERS, format_region, outline_ninth, parse_region, read_selection
 from components.figures import Seen, draw_heatmap
 from components.heatmap import (
     DIVERGING,
+    NINTHS,
     SEQUENTIAL,
     View,
     blend,
@@ -18,7 +19,9 @@ from components.heatmap import (
     describe,
     encode_png,
     limits,
+    locate,
     share_inside,
+    spread,
 )
 from explainers.regions import pixels_of, region_mask, shares_of
 from explainers.results import Attribution, pack
@@ -98,9 +101,39 @@ def test_what_speaks_against_has_a_share_of_its_own():
     assert share_inside(values, mask) == (1, 0)
 
 
-def test_words_say_where_the_scores_lie():
-    assert describe(spot()) == "Of the positive score, 100% lies in the upper right and 0% lies in the lower right."
-    assert describe(-spot()) == "No pixel speaks for the target."
+def test_words_say_where_the_scores_for_and_against_lie():
+    values = spot(3) + np.flip(spot(-1))
+    values[6, 6] = 1
+    assert describe(values) == (
+        "75% of what speaks for the class lies in the upper right, most of it in 2% of the picture; "
+        "against it: lower left."
+    )
+
+
+def test_words_say_so_where_nothing_speaks_for_or_against():
+    assert describe(-spot()) == "Nothing speaks for the class; against it: upper right."
+    assert describe(np.zeros((8, 8), np.float32)) == "Nothing speaks for the class."
+    assert describe(spot()).endswith("most of it in 2% of the picture.")
+
+
+def test_words_say_how_far_the_scores_are_spread():
+    assert spread(np.ones((10, 10))) == 0.5
+    assert spread(np.eye(10)) == 0.05
+    values = np.zeros((100, 100), np.float32)
+    values[50, 50] = 1
+    assert "lies in the middle, most of it in less than 1% of the picture" in describe(values)
+
+
+@pytest.mark.parametrize("place", range(9))
+def test_every_ninth_of_a_picture_has_its_name(place: int):
+    values = np.kron(np.eye(9)[place].reshape(3, 3), np.ones((5, 7)))
+    assert locate(values) == (NINTHS[place], 1)
+
+
+def test_the_ninths_that_can_be_chosen_make_up_the_picture():
+    regions = [region_mask(outline_ninth(name, 10, 17), (10, 17)) for name in NINTHS]
+    assert (np.sum(regions, axis=0) == 1).all()
+    assert regions[NINTHS.index("upper right")][0, 16]
 
 
 def test_a_region_survives_the_way_through_a_link():

@@ -119,6 +119,13 @@ def test_one_pixel_is_enough():
         assert only(save(Image.new("RGB", (1, 1), "white"), format)).pixels.tolist() == [[[255] * 3]]
 
 
+@pytest.mark.parametrize(("side", "told"), [(20_000, "damaged, cut short"), (30_000, "30000 × 30000 pixels")])
+def test_no_bound_but_the_setting_limits_a_picture(side, told, bounds):
+    bounds(picture_pixels=500_000_000)
+    with pytest.raises(ImageError, match=told):
+        read(enlarge("PNG", side), "a.png")
+
+
 # More than 8 bits
 
 

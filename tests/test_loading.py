@@ -8,6 +8,7 @@ import random
 import warnings
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -426,3 +427,12 @@ def test_unusable_class_names_are_refused_in_a_sentence(name: str, content: byte
 def test_names_by_index_may_be_numbers_of_any_length() -> None:
     with pytest.raises(ModelError, match="without a gap"):
         read_class_names(json.dumps({"9" * 5000: "cat"}).encode(), "names.json")
+
+
+def test_networks_traced_by_several_threads_at_once_are_those_traced_alone() -> None:
+    modules = [nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2)) for _ in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        models = list(threads.map(lambda module: export(module, "net", Preprocessing((8, 8), 8)), modules))
+    batch = torch.rand(3, 3, 8, 8)
+    for module, model in zip(modules, models, strict=True):
+        assert torch.allclose(model(batch), module(batch), atol=1e-6)

@@ -73,14 +73,22 @@ def test_notes_in_memory_are_seen_by_nobody_else():
 
 
 def test_a_tag_holds_until_it_is_taken_off(notes: Notes):
-    notes.tag_sample("picture", "artifact", "Ada")
-    notes.tag_sample("picture", "blurred", "Ben")
+    notes.tag_samples(["picture"], "artifact", "Ada")
+    notes.tag_samples(["picture"], "blurred", "Ben")
     assert [tag.tag for tag in notes.tags(["picture", "other"])["picture"]] == ["artifact", "blurred"]
-    notes.tag_sample("picture", "artifact", "Ben", holds=False)
+    notes.tag_samples(["picture"], "artifact", "Ben", holds=False)
     assert {sample: [tag.tag for tag in tags] for sample, tags in notes.tags(["picture", "other"]).items()} == {
         "picture": ["blurred"],
         "other": [],
     }
+
+
+def test_many_samples_are_tagged_in_one_transaction(notes: Notes):
+    said: list[str] = []
+    notes._base.set_trace_callback(said.append)
+    notes.tag_samples([str(number) for number in range(300)], "artifact", "Ada")
+    assert said.count("COMMIT") == 1
+    assert len(notes.tags(["0", "299"])["299"]) == 1
 
 
 @pytest.mark.parametrize(("name", "author", "told"), [("x" * 121, "Ada", "121 characters"), ("hair", " ", "author")])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from urllib.request import HTTPCookieProcessor, Request, build_opener
 
@@ -16,10 +17,11 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
 
-from components.belongings import BEAT, GRACE
+from components.belongings import BEAT, GRACE, PLACE, PREFIX, PrivateFolder, remove_leftovers
 from tests.conftest import running_app
 from tests.picture_files import save
 from tests.test_sharing import figures, has_heatmap, visit
+from tests.victims import Victim
 
 NAME = "Doe-Jane-4711"
 IDLE = 15
@@ -44,6 +46,14 @@ class Session:
                 again.rerun_script.CopyFrom(self.wish.rerun_script)
                 again.rerun_script.fragment_id, again.rerun_script.is_auto_rerun = timer, True
                 self.socket.send(again.SerializeToString())
+
+    def press(self, key: str, complete: Callable[[list[ForwardMsg]], bool]) -> None:
+        """Press a button of the page."""
+        buttons = [message.delta.new_element.button.id for message in self.messages]
+        pressed = self.wish.rerun_script.widget_states.widgets.add()
+        pressed.id, pressed.trigger_value = next(button for button in buttons if button.endswith(key)), True
+        self.run(complete)
+        self.wish.rerun_script.widget_states.widgets.pop()
 
     def upload(self, name: str, data: bytes) -> None:
         """Upload a picture as the file uploader of the sidebar does."""
@@ -75,7 +85,12 @@ class Session:
 def open_session(address: str, **headers: str) -> Iterator[Session]:
     place = f"{address.replace('http', 'ws')}/_stcore/stream"
     with connect(
-        place, subprotocols=["streamlit"], max_size=None, origin=address, additional_headers=headers
+        place,
+        subprotocols=["streamlit"],
+        max_size=None,
+        origin=address,
+        additional_headers=headers,
+        ping_interval=None,  # a busy machine must not end the session
     ) as socket:
         yield Session(address, socket)
 
@@ -115,14 +130,14 @@ def finished(messages: list[ForwardMsg]) -> bool:
     return any(message.HasField("script_finished") for message in messages)
 
 
-def folders() -> list[Path]:
-    """Folders of sessions."""
-    return [*Path("/dev/shm").glob("lightbox-*"), *Path(tempfile.gettempdir()).glob("lightbox-*")]
+def folders() -> set[Path]:
+    """Private folders of sessions."""
+    return set(PLACE.glob(f"{PREFIX}*"))
 
 
-def traces(folder: Path) -> list[str]:
-    """Where a name is found on disk: in the cache, the log, and folders of sessions."""
-    files = [file for place in [folder, *folders()] for file in place.rglob("*") if file.is_file()]
+def traces(*places: Path) -> list[str]:
+    """Where a name is found: in the cache, the log, or folders of sessions."""
+    files = [file for place in places for file in place.rglob("*") if file.is_file()]
     return [str(file) for file in files if NAME in file.name or NAME.encode() in file.read_bytes()]
 
 
@@ -135,21 +150,79 @@ def test_an_upload_is_found_by_nobody_else_and_is_gone_when_its_session_has_ende
             for page in ("attribution", "concepts", "prototypes", "model", "activity"):
                 assert NAME not in "\n".join(str(message) for message in visit(address, finished, page))
             assert NAME not in "\n".join(str(message) for message in visit(address, has_heatmap, source="Yours"))
-            assert not traces(tmp_path)
+            assert not traces(tmp_path, *folders())
             during = settled(address)
         time.sleep(GRACE + 3 * BEAT)
         assert kept(address) == during - 2  # without the upload's prediction and heatmap
-        assert not traces(tmp_path)
+        assert not traces(tmp_path, *folders())
 
 
 def test_uploads_of_an_idle_session_are_removed_and_it_is_told(tmp_path: Path, photo: bytes) -> None:
     with running_app(tmp_path, LIGHTBOX_IDLE=str(IDLE)) as address, open_session(address) as owner:
         owner.run()
         owner.upload(f"{NAME}.png", photo)
+        whole, view = owner.wish, BackMsg()
+        view.CopyFrom(whole)
+        view.rerun_script.fragment_id = next(filter(None, (m.delta.fragment_id for m in owner.messages)))
+        for _ in range(IDLE // 2 + 3):  # somebody who only changes the view works here, too
+            time.sleep(2)
+            owner.wish = view
+            owner.run(finished)
+        owner.wish = whole
+        owner.run()
+        assert NAME in owner.told
         time.sleep(IDLE + 2 * BEAT)
         owner.run(lambda messages: "Your uploads were removed" in owner.told and has_heatmap(messages))
         owner.run()
         assert NAME not in owner.told
+
+
+def hold_folder(pipe: Connection) -> None:
+    folder = PrivateFolder()
+    pipe.send(folder.name)
+    time.sleep(600)
+
+
+def test_an_index_of_uploads_is_private_and_in_memory_and_goes_with_its_session(tmp_path: Path, photo: bytes) -> None:
+    killed = Victim(hold_folder)
+    killed.live(1, 0)
+    assert killed.kill()
+    left = Path(killed.said[0])
+    assert left in folders()
+    with running_app(tmp_path) as address:
+        with open_session(address) as owner:
+            owner.run()
+            before = folders()
+            assert left not in before  # it is gone since this one has started
+            owner.upload(f"{NAME}.png", photo)
+            owner.wish.rerun_script.page_name = "concepts"
+            owner.wish.rerun_script.query_string = "model=digits&source=Yours&from_strip=true"
+            owner.run(lambda messages: "build_index" in owner.told and finished(messages))
+            owner.press("build_index", finished)
+            for _ in range(600):
+                if any(list(folder.rglob("shard.json")) for folder in folders() - before):
+                    break
+                time.sleep(0.1)
+            (folder,) = folders() - before
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+            assert folder.parent == Path("/dev/shm")
+            assert not traces(tmp_path)
+        time.sleep(GRACE + 3 * BEAT)
+        assert folder not in folders()
+
+
+def test_what_a_killed_server_left_is_removed_at_the_next_start_and_nothing_of_a_living_one() -> None:
+    killed, living = Victim(hold_folder), Victim(hold_folder)
+    for one in (killed, living):
+        one.live(1, 0)
+    assert killed.kill()
+    assert {Path(one.said[0]) for one in (killed, living)} <= folders()
+    remove_leftovers.__wrapped__()
+    assert Path(killed.said[0]) not in folders()
+    assert Path(living.said[0]) in folders()
+    living.kill()
+    remove_leftovers.__wrapped__()
+    assert Path(living.said[0]) not in folders()
 
 
 def test_a_server_that_is_told_who_people_are_lets_nobody_else_in(tmp_path: Path) -> None:

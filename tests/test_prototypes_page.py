@@ -59,11 +59,25 @@ def test_strategies_and_maps_of_an_index_are_computed_once_and_without_a_pass(in
     assert (cache.counters.forward, cache.counters.backward) == (0, 0)
 
 
-def test_only_the_map_of_an_index_of_the_server_reaches_the_disk(index: Index, tmp_path: Path):
+def test_what_is_found_in_an_index_that_is_not_the_servers_stays_in_memory(index: Index, tmp_path: Path):
     cache, layer = Cache(tmp_path), layer_of(index)
     vectors = submit_vectors(index, layer, cache=cache).result()
+    submit_strategies(index, layer, vectors, 0, cache=cache).result()
     submit_map(index, layer, vectors, [0], "PCA", cache=cache).result()
     assert list(tmp_path.glob("*/*.npz")) == []
+
+
+def test_strategies_in_an_index_of_the_server_survive_a_restart(
+    index: Index, tmp_path: Path, bounds: Callable[..., None]
+):
+    bounds(cache=index.store.parent)
+    caches, layer = (Cache(tmp_path), Cache(tmp_path)), layer_of(index)
+    vectors = submit_vectors(index, layer, cache=Cache()).result()
+    before, after = (submit_strategies(index, layer, vectors, 0, cache=cache).result() for cache in caches)
+    assert (caches[1].counters.disk_hits, caches[1].counters.computed) == (1, {})
+    np.testing.assert_array_equal(after.percentiles, before.percentiles)
+    np.testing.assert_array_equal(after.mixtures[-1].factor, before.mixtures[-1].factor)
+    assert after.nbytes == before.nbytes
 
 
 def test_a_picture_of_the_index_has_the_vector_that_the_page_computes_for_it(index: Index):

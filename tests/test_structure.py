@@ -23,6 +23,7 @@ TORCH_FREE = {
     "regions",
     "results",
     "settings",
+    "tables",
     "targets",
 }
 

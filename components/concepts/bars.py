@@ -15,6 +15,9 @@ from components.figures import BARE, CLEAR
 #: For and against, the colours of the heatmaps, legible on light and on dark and with every colour vision.
 FOR, AGAINST = "#d6604d", "#4393c3"
 
+#: The same for words, which need more contrast.
+FOR_WORDS, AGAINST_WORDS = "light-dark(#b2452f, #e8836f)", "light-dark(#21689c, #6fb1dc)"
+
 #: The height of a bar with its gap, in pixels, and how many letters of a title fit.
 HEIGHT, LETTERS = 30, 26
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import streamlit as st
 
-from components.concepts.bars import AGAINST, FOR
+from components.concepts.bars import AGAINST_WORDS, FOR_WORDS
 from components.concepts.links import CONCEPT, ORIGIN, factors, open_view, set_factors
 from components.concepts.names import signature
 from components.concepts.scene import CHOICES, Scene
 from components.drawn_region import current_region
-from components.following import ask, begin_anew, settle
+from components.following import ask
 from components.heatmap import describe
-from components.references.rows import COUNT, Concept, Reference, make_tiles, pending
+from components.references.rows import COUNT, Concept, Reference, draw_until_done, make_tiles
 from components.references.samples import draw_here
 from components.tiles import Tile, draw_tiles, encode_once
-from explainers.results import ConceptHeatmaps, ConceptRelevance
+from explainers.results import ConceptHeatmaps, ConceptRelevance, ModelInfo
 
 #: What can be done to a concept, and the factor that does it.
 CHANGES = {"Silence": 0.0, "Damp": 0.5, "Boost": 2.0}
@@ -33,8 +33,7 @@ def draw_cards(
     references: Mapping[Concept, Sequence[Reference]],
 ) -> None:
     """Draw a card for each concept; their reference samples come as they are computed."""
-    waiting = pending(references)
-    st.fragment(_draw, run_every=1.0 if waiting else None)(scene, found, heatmaps, concepts, references, waiting)
+    draw_until_done(references, partial(_draw, scene, found, heatmaps, concepts, references))
 
 
 def _draw(
@@ -43,18 +42,14 @@ def _draw(
     heatmaps: ConceptHeatmaps,
     concepts: Sequence[int],
     references: Mapping[Concept, Sequence[Reference]],
-    waiting: bool,
 ) -> None:
-    settle()
-    if waiting and not pending(references):
-        begin_anew()
     with st.container(horizontal=True, vertical_alignment="center", wrap=False):
         st.caption(tell_tiles(scene), width="stretch")
         st.button(
             f"Silence all {len(concepts)}",
             key="silence-all",
             on_click=set_factors,
-            args=(scene.layer, dict.fromkeys(concepts, 0.0)),
+            args=(scene.info, scene.layer, dict.fromkeys(concepts, 0.0)),
             help="What would the model say without all of the concepts shown here?",
         )
     for concept in concepts:
@@ -74,7 +69,7 @@ def tell_tiles(scene: Scene) -> str:
     here = "The first picture shows where the concept is **here**"
     if not scene.index:
         return f"{here}: red speaks for the class, blue against it."
-    choice = CHOICES[scene.by]
+    choice = CHOICES[scene.by].partition(" (")[0]
     return (
         f"{here}: red speaks for the class, blue against it. The others are its reference samples out of "
         f"{len(scene.index):,} pictures: {choice[0].lower()}{choice[1:]}, cut to the concept and dark around it."
@@ -92,7 +87,7 @@ def _draw_head(scene: Scene, concept: int, share: float, references: Sequence[Re
     """Draw a card's first line: name and share, and what can be done."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"head-{concept}"):
         note = scene.names.get((scene.layer, concept))
-        colour, word = (FOR, "for") if share > 0 else (AGAINST, "against")
+        colour, word = (FOR_WORDS, "for") if share > 0 else (AGAINST_WORDS, "against")
         signed = f"<small>named by {escape(signature(note))}</small>" if note else ""
         st.html(
             f'<div style="line-height:1.25"><b>{escape(scene.title(concept))}</b> '
@@ -114,7 +109,7 @@ def _draw_head(scene: Scene, concept: int, share: float, references: Sequence[Re
             "Origin", "account_tree", concept, "From which concepts of earlier layers it comes.",
             open_view, ORIGIN, *place,
         )  # fmt: skip
-        _choose_change(scene.layer, concept)
+        _choose_change(scene.info, scene.layer, concept)
 
 
 def _draw_button(
@@ -126,13 +121,13 @@ def _draw_button(
     )  # fmt: skip
 
 
-def _choose_change(layer: str, concept: int) -> None:
+def _choose_change(info: ModelInfo, layer: str, concept: int) -> None:
     """Draw the choice of what would be if the concept were weaker or stronger."""
     names = {factor: name for name, factor in CHANGES.items()}
     key = f"change-{layer}-{concept}"
-    st.session_state[key] = names.get(factors(layer).get(concept, 1.0))  # the link is what counts
+    st.session_state[key] = names.get(factors(info, layer).get(concept, 1.0))
 
     def change() -> None:
-        set_factors(layer, {concept: CHANGES.get(st.session_state[key], 1.0)})
+        set_factors(info, layer, {concept: CHANGES.get(st.session_state[key], 1.0)})
 
     st.segmented_control("What if", list(CHANGES), key=key, on_change=change, label_visibility="collapsed")

@@ -30,19 +30,19 @@ def asked_region(scene: Scene) -> Region:
     return shares_of(current_region(), scene.info.preprocessing.size)
 
 
-def draw_decision(scene: Scene, workspace: Workspace, count: int) -> None:
-    """Draw the view of one decision; raises LightboxError."""
+def draw_decision(scene: Scene, workspace: Workspace, count: int) -> bool:
+    """Draw the view of one decision; tells whether it is all there. Raises LightboxError."""
     region = asked_region(scene)
     about = (scene.model, scene.picture, scene.target, scene.layer)
     (job,) = follow("concepts", {(*scene.key, region): partial(compute.submit_concepts, *about, region=region)})
     if not finished([job], "Looking into the layer"):
-        return
+        return False
     found = job.result()
     concepts = found.top(count)
     ask = partial(compute.submit_concept_heatmaps, *about, concepts, region=region)
     (drawing,) = follow("heatmaps", {(*scene.key, region, *concepts): ask})
     if not finished([drawing], "Drawing where each concept is"):
-        return
+        return False
     heatmaps = drawing.result()
     draw_overview(scene, found, concepts, heatmaps)
     draw_what_if(scene)
@@ -56,3 +56,4 @@ def draw_decision(scene: Scene, workspace: Workspace, count: int) -> None:
             edit_name(scene.info, scene.layer, concept)
         else:
             look_closer(scene, concept, references[scene.layer, concept])
+    return True

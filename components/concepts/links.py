@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
+from typing import Any, cast
 
 import streamlit as st
 
 from components.following import move
+from explainers.results import ModelInfo
 
 #: The views of one concept: all about it, and where it comes from.
 CONCEPT, ORIGIN = "concept", "origin"
@@ -38,10 +40,19 @@ def chart_key(name: str) -> str:
     return f"{name}-{st.session_state.get('views', 0)}"
 
 
-def factors(layer: str) -> Mapping[int, float]:
-    """By how much concepts of a layer are multiplied; those that stay as they are are left out."""
-    name, _, text = st.query_params.get("factors", "").rpartition("!")
-    pairs = [pair.split("x") for pair in text.split(",")] if name == layer else []
+def _kept(info: ModelInfo) -> MutableMapping[str, Any]:
+    """Where it is kept which concepts are changed: in the link, for an uploaded model in the session alone."""
+    return cast("MutableMapping[str, Any]", st.session_state if info.private else st.query_params)
+
+
+def _place(info: ModelInfo, layer: str) -> str:
+    return f"{info.name}/{layer}"
+
+
+def factors(info: ModelInfo, layer: str) -> Mapping[int, float]:
+    """By how much concepts of a model's layer are multiplied; those that stay as they are are left out."""
+    place, _, text = _kept(info).get("factors", "").rpartition("!")
+    pairs = [pair.split("x") for pair in text.split(",")] if place == _place(info, layer) else []
     return {
         int(pair[0]): float(pair[1])
         for pair in pairs
@@ -49,17 +60,17 @@ def factors(layer: str) -> Mapping[int, float]:
     }
 
 
-def set_factors(layer: str, changes: Mapping[int, float]) -> None:
+def set_factors(info: ModelInfo, layer: str, changes: Mapping[int, float]) -> None:
     """Multiply concepts by factors, 1 for as it is, beside those that are changed already."""
     move()
-    changed = {**factors(layer), **changes}
+    changed = {**factors(info, layer), **changes}
     text = ",".join(f"{concept}x{factor:g}" for concept, factor in changed.items() if factor != 1)
     if text:
-        st.query_params["factors"] = f"{layer}!{text}"
+        _kept(info)["factors"] = f"{_place(info, layer)}!{text}"
     else:
-        clear_factors()
+        clear_factors(info)
 
 
-def clear_factors() -> None:
+def clear_factors(info: ModelInfo) -> None:
     """Leave all concepts as they are."""
-    st.query_params.pop("factors", None)
+    _kept(info).pop("factors", None)

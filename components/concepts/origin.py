@@ -26,7 +26,7 @@ def draw_origin(scene: Scene, workspace: Workspace, concept: int) -> None:
     """Draw the view of where a concept comes from; raises LightboxError."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("Back to the decision", icon=":material/arrow_back:", shortcut="Escape", on_click=close_views)
-        st.markdown(f"#### Where does {plain(scene.title(concept))} come from?", width="stretch")
+        st.markdown(f"## Where does {plain(scene.title(concept))} come from?", width="stretch")
     below = compute.layers_below(scene.model, scene.layer, LEVELS)
     if not below:
         st.info(f"There is no earlier layer to look into below {scene.layer}.", icon=":material/info:")
@@ -41,7 +41,7 @@ def draw_origin(scene: Scene, workspace: Workspace, concept: int) -> None:
     st.caption(
         f"For **{plain(scene.info.class_names[scene.target.index])}** in this picture. Each line carries relevance "
         "from a concept of an earlier layer; the wider, the more. Percentages are shares of the relevance of the "
-        "concept on top. Click a concept to go on from there."
+        "concept on top. Click a concept, or choose it here, to go on from there."
     )
     _draw_graph(add_index(scene, workspace), found)
 
@@ -53,7 +53,13 @@ def _draw_graph(scene: Scene, found: ConceptGraph) -> None:
     pictures = {
         node: make_tiles(scene, *node, references[node])[0].address if references[node] else "" for node in nodes
     }
-    clicked = choose_node(make_levels(scene, found, nodes, pictures), make_edges(found), chart_key("graph"))
+    levels = make_levels(scene, found, nodes, pictures)
+    below = [node for level in levels[1:] for node in level]
+    named = st.selectbox(
+        "Go on from", below, None, format_func=lambda node: f"{node.title} of {node.layer}", key=chart_key("below"),
+        placeholder="A concept below", width=320, label_visibility="collapsed",
+    )  # fmt: skip
+    clicked = choose_node(levels, make_edges(found), chart_key("graph")) or named
     if clicked:
         open_view(ORIGIN, clicked.layer, clicked.concept)
         st.rerun()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import zipfile
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from components.headline import plain
 from components.heatmap import View, blend, encode_png
 from explainers.regions import Region
 from explainers.results import ConceptHeatmaps, ConceptRelevance
+from explainers.tables import write_csv
 
 #: The side of the picture in pixels.
 SIDE = 290
@@ -45,7 +45,7 @@ def tell_shares(scene: Scene, found: ConceptRelevance, region: Region) -> str:
     """Say how few concepts carry most of the relevance."""
     needed, whole = found.needed(0.8), len(found.relevance)
     where = " in the region" if region else ""
-    return f"**{needed:,} of {whole:,} concepts carry 80 %** of the relevance of {plain(scene.layer)}{where}."
+    return f"**{needed:,} of {whole:,} concepts carry 80 %** of the decision{where} in the layer {plain(scene.layer)}."
 
 
 def make_bars(scene: Scene, found: ConceptRelevance, concepts: Sequence[int]) -> list[Bar]:
@@ -80,14 +80,15 @@ def draw_downloads(scene: Scene, found: ConceptRelevance, heatmaps: ConceptHeatm
 
 def write_table(scene: Scene, found: ConceptRelevance) -> bytes:
     """Write the relevance of every concept as CSV, the most relevant first."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(("layer", "concept", "name", "relevance", "share", "max_activation", "mean_activation"))
-    for concept in found.top(len(found.relevance)):
-        note = scene.names.get((scene.layer, concept))
-        numbers = (found.relevance, found.shares, found.maximum, found.mean)
-        writer.writerow((scene.layer, concept, note.name if note else "", *(f"{one[concept]:.6g}" for one in numbers)))
-    return file.getvalue().encode()
+    names = {concept: note.name for (layer, concept), note in scene.names.items() if layer == scene.layer}
+    numbers = (found.relevance, found.shares, found.maximum, found.mean)
+    return write_csv(
+        ("layer", "concept", "name", "relevance", "share", "max_activation", "mean_activation"),
+        (
+            (scene.layer, concept, names.get(concept, ""), *(f"{one[concept]:.6g}" for one in numbers))
+            for concept in found.top(len(found.relevance))
+        ),
+    )
 
 
 def write_heatmaps(scene: Scene, heatmaps: ConceptHeatmaps) -> bytes:

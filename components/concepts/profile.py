@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import streamlit as st
 
@@ -10,10 +11,10 @@ from components.concepts.bars import Bar, choose_bar
 from components.concepts.links import CONCEPT, chart_key, close_views, open_view
 from components.concepts.names import current_notes, draw_history, edit_name
 from components.concepts.scene import ACTMAX, CLASS, RELMAX, Scene
-from components.following import ask, asked, begin_anew, settle
+from components.following import ask, asked
 from components.headline import plain
 from components.references.index import add_index
-from components.references.rows import COUNT, Concept, Reference, follow_references, make_tiles, pending
+from components.references.rows import COUNT, Concept, Reference, draw_until_done, follow_references, make_tiles
 from components.session import Workspace
 from components.tiles import draw_tiles
 from explainers.index import Index
@@ -32,7 +33,7 @@ def draw_profile(scene: Scene, workspace: Workspace, concept: int) -> None:
     """Draw the view of one concept; raises LightboxError."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("Back to the decision", icon=":material/arrow_back:", shortcut="Escape", on_click=close_views)
-        st.markdown(f"#### {plain(scene.title(concept))} of {plain(scene.layer)}", width="stretch")
+        st.markdown(f"## {plain(scene.title(concept))} of {plain(scene.layer)}", width="stretch")
         st.button("Name", icon=":material/edit:", key="name-opened", on_click=ask, args=("name", concept))
     draw_history(current_notes(scene.info).history(scene.info.digest, scene.layer, concept))
     scene = add_index(scene, workspace)
@@ -51,13 +52,10 @@ def draw_profile(scene: Scene, workspace: Workspace, concept: int) -> None:
 def _draw_references(scene: Scene, concept: int) -> None:
     place = (scene.layer, concept)
     rows = {by: follow_references(f"profile {by}", scene, [place], by)[place] for by in ROWS}
-    waiting = any(pending({place: references}) for references in rows.values())
-    st.fragment(_draw_rows, run_every=1.0 if waiting else None)(scene, concept, rows, waiting)
+    draw_until_done(rows, partial(_draw_rows, scene, concept, rows))
 
 
-def _draw_rows(scene: Scene, concept: int, rows: dict[str, list[Reference]], waiting: bool) -> None:
-    if waiting and not any(pending({(scene.layer, concept): references}) for references in rows.values()):
-        begin_anew()
+def _draw_rows(scene: Scene, concept: int, rows: dict[str, list[Reference]]) -> None:
     for by, references in rows.items():
         st.markdown(f"**{ROWS[by].format(plain(scene.info.class_names[scene.target.index]))}**")
         words = "In none of the reference pictures."
@@ -94,8 +92,7 @@ def draw_similar(scene: Scene, index: Index, concept: int) -> None:
     concepts, cosines = index.similar(scene.layer, concept, SIMILAR)
     places = [(scene.layer, int(other)) for other in concepts]
     references = follow_references("similar", scene, places, scene.by, 4)
-    waiting = pending(references)
-    st.fragment(_draw_similar, run_every=1.0 if waiting else None)(scene, places, cosines.tolist(), references, waiting)
+    draw_until_done(references, partial(_draw_similar, scene, places, cosines.tolist(), references))
 
 
 def _draw_similar(
@@ -103,11 +100,7 @@ def _draw_similar(
     places: Sequence[Concept],
     cosines: Sequence[float],
     references: Mapping[Concept, Sequence[Reference]],
-    waiting: bool,
 ) -> None:
-    settle()
-    if waiting and not pending(references):
-        begin_anew()
     for place, cosine in zip(places, cosines, strict=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"{plain(scene.title(place[1]))} · {cosine:.2f}", width="stretch")

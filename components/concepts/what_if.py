@@ -12,8 +12,9 @@ from components.concepts.links import clear_factors, factors
 from components.concepts.scene import Scene
 from components.following import finished, follow
 from components.headline import plain
+from components.heatmap import describe
 from components.references.samples import draw_here
-from components.theme import ACCENT
+from components.theme import ACCENT_WORDS
 from components.tiles import Tile, draw_tiles, encode_once
 from explainers import compute
 from explainers.results import ModelInfo, WhatIf
@@ -31,18 +32,18 @@ STYLE = f"""<style>
   font-size: 0.88rem; font-variant-numeric: tabular-nums; align-items: center; max-width: 32rem;}}
 .lightbox-change .name {{overflow: hidden; text-overflow: ellipsis; white-space: nowrap;}}
 .lightbox-change .value {{text-align: right;}}
-.lightbox-change .best {{font-weight: 600; color: {ACCENT};}}
+.lightbox-change .best {{font-weight: 600; color: {ACCENT_WORDS};}}
 </style>"""
 
 
 def draw_what_if(scene: Scene) -> None:
     """Draw prediction and heatmap with and without the changes, if there are any; raises LightboxError."""
-    if not (chosen := factors(scene.layer)):
+    if not (chosen := factors(scene.info, scene.layer)):
         return
     with st.container(border=True, key="what-if"):
         with st.container(horizontal=True, vertical_alignment="center", wrap=False):
             st.markdown(f"**What if?** The model {describe_changes(scene, chosen)}", width="stretch")
-            st.button("As it was", icon=":material/undo:", key="undo", on_click=clear_factors)
+            st.button("As it was", icon=":material/undo:", key="undo", on_click=clear_factors, args=(scene.info,))
         key = (*scene.key, tuple(sorted(chosen.items())))
         (job,) = follow(
             "what if",
@@ -63,7 +64,7 @@ def _draw(scene: Scene, found: WhatIf, key: tuple[object, ...]) -> None:
                 Tile(
                     encode_once((key, name), partial(draw_here, scene.seen.crop, found.heatmaps[place])),
                     f"{name} · {found.outputs[place]:.2f} logit",
-                    f"What speaks for the class, {name}",
+                    f"What speaks for the class, {name}. {describe(found.heatmaps[place])}",
                 )
                 for place, name in enumerate(("before", "after"))
             ],

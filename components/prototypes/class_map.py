@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from components.figures import TOOLS
+from components.figures import CLEAR, TOOLS
 from components.following import finished, follow
 from components.prototypes.family import COLOURS, Family
 from components.prototypes.opened import draw_selection
@@ -20,6 +20,9 @@ from explainers.prototypes.submitting import submit_map
 
 COLOURINGS = ("Strategy", "Label", "Prediction", "Typicality")
 SCOPES = ("This class", "All compared classes")
+
+#: Shapes of dots that tell groups apart without their colours.
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "star", "triangle-down")
 
 HINT = (
     "Click a dot to open its picture. To see and tag several, take the lasso at the top right of the map and draw "
@@ -92,7 +95,7 @@ def plot_map(family: Family, drawn: Map, colouring: str) -> go.Figure:
                 drawn,
                 np.flatnonzero(np.array(groups) == name),
                 name,
-                {"color": COLOURS[number % len(COLOURS)]},
+                {"color": COLOURS[number % len(COLOURS)], "symbol": SYMBOLS[number % len(SYMBOLS)]},
             )
             for number, name in enumerate(names)
         ]
@@ -139,7 +142,7 @@ def _dots(family: Family, drawn: Map, places: np.ndarray, name: str, marker: dic
         "y": drawn.places[places, 1],
         "name": name,
         "customdata": data,
-        "marker": {"size": 8, "opacity": 0.85, "line": {"width": 0.5, "color": "#ffffff88"}, **marker},
+        "marker": {"size": 8, "opacity": 0.85, "line": {"width": 1, "color": "#777777"}, **marker},
         "unselected": {"marker": {"opacity": 0.2}},
         "hovertemplate": "<b>%{customdata[1]}</b><br>label %{customdata[2]}<br>the model says %{customdata[3]}<br>"
         "%{customdata[4]} of 100 are less typical<extra></extra>",
@@ -157,7 +160,7 @@ def _layout() -> dict[str, Any]:
         "xaxis": axis,
         "yaxis": axis,
         "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.0, "x": 0},
-        "paper_bgcolor": "rgba(0,0,0,0)",
+        **CLEAR,
         "plot_bgcolor": "rgba(136,136,136,0.06)",
         "uirevision": "keep",
     }

@@ -13,6 +13,7 @@ from components.following import finished, follow
 from components.prototypes.deviations import draw_deviations
 from components.prototypes.family import Family
 from components.prototypes.pictures import draw_crop, make_samples
+from components.prototypes.review import draw_review
 from components.prototypes.verdict import choose_thresholds, draw_histogram, draw_verdict, tell_percentile
 from components.tiles import Tile, draw_tiles
 from explainers import compute
@@ -38,19 +39,20 @@ def draw_decision(family: Family) -> None:
             for klass in classes
         },
     )
-    if not finished(jobs, "Looking into the layer"):
+    if not finished(jobs, "Looking at this case"):
         return
-    left, right = st.columns([5, 4], gap="large", vertical_alignment="center")
-    with left:
-        words = st.container()
+    left, right = st.columns([5, 4], gap="large")
+    with right:
+        chart = st.container()
         thresholds = choose_thresholds()
     decisions = [
         decide(family, klass, job.result().relevance, thresholds) for klass, job in zip(classes, jobs, strict=True)
     ]
-    with words:
+    with left:
         draw_verdict(family, decisions[0])
         _tell_label(family, decisions[1:])
-    with right:
+        draw_review(family, decisions[0])
+    with chart:
         draw_histogram(family, decisions[0], thresholds)
     draw_nearest(family, decisions[0])
     draw_deviations(family, decisions[0])
@@ -84,10 +86,10 @@ def draw_nearest(family: Family, decision: Decision) -> None:
     prototypes, name = family.prototypes[decision.klass], family.call(decision.klass)
     prototype = prototypes[decision.nearest]
     if len(prototypes) == 1:
-        st.markdown(f"##### Beside the most typical {name} cases")
+        st.markdown(f"## Beside the most typical {name} cases")
         st.caption(f"The model decides for {name} in one way only; these cases are nearest to its middle.")
     else:
-        st.markdown(f"##### Nearest to strategy {decision.nearest + 1}, by which {prototype.share:.0%} are decided")
+        st.markdown(f"## Nearest to strategy {decision.nearest + 1}, by which {prototype.share:.0%} are decided")
         st.caption(
             f"This picture, and the most typical {name} cases of that strategy. {tell_responsibilities(decision)}"
         )
@@ -110,7 +112,7 @@ def draw_others(family: Family, decision: Decision) -> None:
     other, name = others[0], family.call(others[0].klass)
     nearer = other.log_likelihood > decision.log_likelihood
     st.markdown(
-        f"##### {'It looks more like' if nearer else 'Of the other classes it is most like'} strategy "
+        f"## {'It looks more like' if nearer else 'Of the other classes it is most like'} strategy "
         f"{other.prototype + 1} of {name}"
     )
     st.caption(

@@ -10,12 +10,13 @@ import numpy as np
 import streamlit as st
 from jaxtyping import Float
 
-from components.concepts.bars import AGAINST, FOR, Bar, draw_bars
+from components.concepts.bars import AGAINST_WORDS, FOR_WORDS, Bar, draw_bars
 from components.concepts.scene import Scene
 from components.figures import BARE
-from components.following import begin_anew, finished, follow
+from components.following import finished, follow
+from components.heatmap import describe
 from components.prototypes.family import Family
-from components.references.rows import Concept, Reference, follow_references, make_tiles, pending
+from components.references.rows import Concept, Reference, draw_until_done, follow_references, make_tiles
 from components.references.samples import draw_here
 from components.session import open_picture
 from components.tiles import Tile, draw_tiles, encode_once
@@ -52,7 +53,7 @@ def draw_bars_of(
 
 def tell_use(deviation: float, usual: float) -> str:
     """Say a concept's share of the relevance here and in the strategy."""
-    return f"{usual + deviation:+.1%} of the relevance here, {usual:+.1%} usually"
+    return f"{usual + deviation:+z.1%} of the relevance here, {usual:+z.1%} usually"
 
 
 def tell_direction(deviation: float, usual: float) -> str:
@@ -75,7 +76,7 @@ def draw_deviations(family: Family, decision: Decision) -> None:
     jobs = follow("deviations", asked)
     several = len(family.prototypes[decision.klass]) > 1
     usual = f"in decisions by strategy {decision.nearest + 1}" if several else "is usual"
-    st.markdown("##### Where it differs")
+    st.markdown("## Where it differs")
     st.caption(
         f"Concepts that speak more (red) or less (blue) for the class than {usual}, in points of the share of all "
         "relevance. Each is shown in this picture, in the most typical case, and in its reference samples."
@@ -88,9 +89,8 @@ def draw_deviations(family: Family, decision: Decision) -> None:
     references = follow_references(
         "deviating", scene, [(scene.layer, concept) for concept in concepts], scene.by, REFERENCES
     )
-    waiting = pending(references)
-    st.fragment(_draw_cards, run_every=1.0 if waiting else None)(
-        family, decision, concepts, (here, there), (typical.digest, seen), references, waiting
+    draw_until_done(
+        references, partial(_draw_cards, family, decision, concepts, (here, there), (typical.digest, seen), references)
     )
 
 
@@ -101,16 +101,14 @@ def _draw_cards(
     heatmaps: tuple[ConceptHeatmaps, ConceptHeatmaps],
     typical: tuple[str, np.ndarray],
     references: Mapping[Concept, Sequence[Reference]],
-    waiting: bool,
 ) -> None:
-    if waiting and not pending(references):
-        begin_anew()
     scene, usual = family.scene, family.prototypes[decision.klass][decision.nearest].mean
     pairs = (("here", scene.picture.digest, scene.seen.crop), ("typical case", *typical))
     for concept in concepts:
         with st.container(border=True, gap="small", key=f"deviation-{concept}"):
             deviation = float(decision.deviation[decision.nearest][concept])
-            colour, word = FOR if deviation > 0 else AGAINST, tell_direction(deviation, float(usual[concept]))
+            colour = FOR_WORDS if deviation > 0 else AGAINST_WORDS
+            word = tell_direction(deviation, float(usual[concept]))
             st.html(
                 f'<b>{escape(scene.title(concept))}</b> <span style="color:{colour};font-weight:600">{word}</span> '
                 f'<span style="opacity:0.75">· {tell_use(deviation, float(usual[concept]))}</span>'
@@ -121,7 +119,7 @@ def _draw_cards(
                         (*scene.key, digest, concept, "here"), partial(draw_here, crop, found.heatmap(concept))
                     ),
                     caption,
-                    f"{scene.title(concept)} in the {caption}" if caption != "here" else f"{scene.title(concept)} here",
+                    f"{scene.title(concept)}, {caption}. {describe(found.heatmap(concept))}",
                 )
                 for (caption, digest, crop), found in zip(pairs, heatmaps, strict=True)
             ]

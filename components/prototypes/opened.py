@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 
 import streamlit as st
 
@@ -10,7 +11,7 @@ from components.headline import plain
 from components.prototypes.deviations import CONCEPTS, draw_bars_of
 from components.prototypes.family import Family
 from components.prototypes.pictures import draw_sample, make_samples
-from components.prototypes.tags import draw_tag_form, draw_tags_of
+from components.prototypes.tags import draw_tag_form, draw_tags_of, notes_of
 from components.tiles import draw_tiles
 from explainers.errors import ImageError
 from explainers.notes import Tag
@@ -26,12 +27,13 @@ def draw_selection(family: Family, rows: Sequence[int], tags: Mapping[str, tuple
     if not rows:
         st.caption(hint)
         return
+    samples = family.index.table["digest"].iloc[list(rows)].tolist()
     if len(rows) == 1:
         draw_opened(family, rows[0])
-        draw_tags_of(family, rows[0], tags)
+        draw_tags_of(notes_of(family), tags.get(samples[0], ()))
     else:
         draw_gallery(family, rows)
-    draw_tag_form(family, rows)
+    draw_tag_form(notes_of(family), samples)
 
 
 def draw_gallery(family: Family, rows: Sequence[int]) -> None:
@@ -51,7 +53,8 @@ def draw_opened(family: Family, row: int) -> None:
     except ImageError as error:
         st.error(str(error), icon=":material/broken_image:")
         return
-    st.html(f'<img src="{tile.address}" alt="{plain(tile.says)}" style="width:100%;max-width:260px;border-radius:6px">')
+    says = escape(tile.says, quote=True)
+    st.html(f'<img src="{tile.address}" alt="{says}" style="width:100%;max-width:260px;border-radius:6px">')
     said = f"The model says **{family.call(int(one['predicted']))}**, {one['probability']:.0%}."
     st.markdown(f"{said} Its label is **{plain(one['label_name'])}**." if one["label_name"] else said)
     klass = int(family.vectors.classes[row])

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from components.concepts.scene import Scene
 from components.following import finished, follow
 from components.headline import plain
-from components.heatmap import View, blend
+from components.heatmap import View, blend, locate
 from components.prototypes.part_sources import LEARNT, find_sample, find_sources, find_splits
 from components.session import open_picture
 from components.theme import ACCENT
@@ -57,7 +57,7 @@ def draw_parts(scene: Scene) -> None:
     order = np.argsort(-np.abs(points[scene.target.index]), kind="stable").tolist()
     left, right = st.columns([5, 3], gap="large")
     with left:
-        st.markdown("##### This looks like that")
+        st.markdown("## This looks like that")
         st.caption(
             f"The model compares every place of the picture with {len(sources)} patches that it has learnt from, and "
             "adds up points. Those that count most here come first. Reject one to see what it would say without."
@@ -108,12 +108,13 @@ def make_tiles(scene: Scene, found: PartMaps, source: Source) -> list[Tile]:
     key = (scene.info.digest, scene.picture.digest, number)
     label = f", labelled {sample.label}" if sample.label else ""
     origin = f"{source.sample}{label}"
+    most_alike, _ = locate(found.maps[number] - found.maps[number].min())
     return [
         Tile(encode_once((*key, "patch"), partial(cut, here, box)), "this", "The place here that is most alike"),
         Tile(
             encode_once((*key, "map"), partial(draw_similarity, here, found.maps[number], box)),
             "where it is here",
-            "How alike every place here is to the prototype",
+            f"How alike every place here is to the prototype: most in the {most_alike}.",
         ),
         Tile(encode_once((*key, "prototype"), partial(cut, there, source.box)), "looks like that", origin),
         Tile(encode_once((*key, "origin"), partial(outline, there, source.box)), f"from {source.klass}", origin),
@@ -190,7 +191,7 @@ def _tell_rejected(rejected: Collection[int]) -> None:
 
 def draw_effects(scene: Scene, found: PartMaps, rejected: Collection[int]) -> None:
     """Draw what rejecting prototypes changes: what the model says, and how often it is right on each split."""
-    st.markdown("##### What rejecting changes")
+    st.markdown("## What rejecting changes")
     splits = find_splits(scene.info)
     jobs = follow(
         "similarities",
@@ -223,7 +224,7 @@ def draw_check(
     scene: Scene, found: PartMaps, splits: Mapping[str, Sequence[Sample]], known: Mapping[str, Similarities]
 ) -> None:
     """Say whether two pictures with the same explanation always get the same class, or show two that do not."""
-    st.markdown("##### Same explanation, same class?")
+    st.markdown("## Same explanation, same class?")
     values = np.concatenate([one.values for one in known.values()])
     samples = [sample for split in splits.values() for sample in split]
     classes = decide(values, found.weights).argmax(axis=1)

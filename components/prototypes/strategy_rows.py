@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import streamlit as st
 from jaxtyping import Float
 
-from components.following import begin_anew
 from components.prototypes.family import TYPICAL, Family
 from components.prototypes.pictures import make_samples
-from components.references.rows import Concept, Reference, follow_references, make_tiles, pending
+from components.references.rows import Concept, Reference, draw_until_done, follow_references, make_tiles
 from components.tiles import Tile, draw_tiles
 from explainers.prototypes.strategies import Prototype
 
@@ -23,7 +23,7 @@ def draw_strategies(family: Family) -> None:
     """Draw every strategy of the explained class."""
     prototypes, name = family.prototypes[family.klass], family.call(family.klass)
     ways = "one way" if len(prototypes) == 1 else f"{len(prototypes)} ways"
-    st.markdown(f"##### The model decides for {name} in {ways}")
+    st.markdown(f"## The model decides for {name} in {ways}")
     st.caption(
         f"Found in {int(family.own.learnt.sum()):,} {name} cases that it decides rightly, by what it uses in each: the "
         f"relevance of the {family.own.means.shape[1]:,} concepts of this layer."
@@ -33,8 +33,7 @@ def draw_strategies(family: Family) -> None:
     references = follow_references(
         "strategies' concepts", family.scene, [(layer, concept) for concept in concepts], family.scene.by, 1
     )
-    waiting = pending(references)
-    st.fragment(_draw_rows, run_every=1.0 if waiting else None)(family, prototypes, references, waiting)
+    draw_until_done(references, partial(_draw_rows, family, prototypes, references))
 
 
 def shown_concepts(prototype: Prototype) -> list[int]:
@@ -43,10 +42,8 @@ def shown_concepts(prototype: Prototype) -> list[int]:
 
 
 def _draw_rows(
-    family: Family, prototypes: Sequence[Prototype], references: Mapping[Concept, Sequence[Reference]], waiting: bool
+    family: Family, prototypes: Sequence[Prototype], references: Mapping[Concept, Sequence[Reference]]
 ) -> None:
-    if waiting and not pending(references):
-        begin_anew()
     for number, prototype in enumerate(prototypes):
         with st.container(border=True, gap="small", key=f"strategy-{number + 1}"):
             cases = int((family.owners[family.own.rows] == number).sum())
@@ -81,6 +78,6 @@ def _draw_concepts(
         place = (family.scene.layer, concept)
         found = make_tiles(family.scene, *place, references[place])
         title = family.scene.title(concept)
-        short = title.removeprefix("Concept ")
-        tiles.append(Tile(found[0].address if found else "", f"{short} {value}", f"{title}: {value} {unit}"))
+        address, says = (found[0].address, f" {found[0].says}") if found else ("", "")
+        tiles.append(Tile(address, f"{title} {value}", f"{title}: {value} {unit}.{says}"))
     draw_tiles(None, tiles, CONCEPTS)

@@ -21,6 +21,7 @@ from explainers.errors import ImageError
 from explainers.index.building import start
 from explainers.prototypes.decisions import check_batch
 from explainers.prototypes.suspects import find_suspects
+from explainers.tables import quote
 
 OUTLIERS, LABELS, BATCH = TABLES = ("Least typical", "Suspected wrong labels", "Check these pictures")
 
@@ -33,7 +34,7 @@ ROWS, PICTURES = 300, 40
 HINT = "Tick a row to open its picture, or several to tag them."
 
 COLUMNS = {
-    "picture": st.column_config.ImageColumn("", width=52),
+    "picture": st.column_config.ImageColumn("Picture", width=64),
     "name": st.column_config.TextColumn("Name", width=130),
     "label": st.column_config.TextColumn("Label", width=80),
     "predicted": st.column_config.TextColumn("Model says", width=80),
@@ -109,8 +110,8 @@ def show(table: pd.DataFrame, key: str) -> list[int]:
         selection_mode="multi-row", row_height=48,
     )  # fmt: skip
     st.download_button(
-        "Table", lambda: table.drop(columns="picture").to_csv(index=False).encode(), "samples.csv", "text/csv",
-        icon=":material/download:", on_click="ignore", key=f"download-{key}",
+        "Table", lambda: table.drop(columns="picture").map(quote).to_csv(index=False).encode(), "samples.csv",
+        "text/csv", icon=":material/download:", on_click="ignore", key=f"download-{key}",
     )  # fmt: skip
     return [int(place) for place in event["selection"]["rows"]]
 

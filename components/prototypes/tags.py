@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +13,7 @@ from components.headline import plain
 from components.prototypes.family import Family
 from explainers.errors import NotesError
 from explainers.notes import LONGEST, Notes, Tag
+from explainers.tables import write_csv
 
 
 def notes_of(family: Family) -> Notes:
@@ -29,34 +28,35 @@ def read_tags(family: Family) -> Mapping[str, tuple[Tag, ...]]:
     return {sample: tags for sample, tags in found.items() if tags}
 
 
-def draw_tag_form(family: Family, rows: Sequence[int]) -> None:
-    """Draw the form that tags samples."""
-    digests = family.index.table["digest"].iloc[list(rows)].tolist()
+def draw_tag_form(notes: Notes, samples: Sequence[str]) -> None:
+    """Draw the form that tags samples, by their digests; it begins with the last tag and author."""
     with st.form("tag_form", border=False, clear_on_submit=False):
-        tag = st.text_input("Tag", max_chars=LONGEST, placeholder="such as: band-aid, look again")
+        tag = st.text_input(
+            "Tag", st.session_state.get("last_tag", ""), max_chars=LONGEST, placeholder="such as: band-aid, look again"
+        )
         author = st.text_input("Your name", st.session_state.get("author", ""), max_chars=LONGEST)
-        words = f"Tag {len(rows):,} pictures" if len(rows) > 1 else "Tag this picture"
+        words = f"Tag {len(samples):,} pictures" if len(samples) > 1 else "Tag this picture"
         if st.form_submit_button(words, type="primary", icon=":material/label:"):
             try:
                 if not tag.strip():
                     raise NotesError("A tag needs a word. Say what these pictures have in common.")
-                for sample in digests:
-                    notes_of(family).tag_sample(sample, tag, author)
+                notes.tag_samples(samples, tag, author)
             except NotesError as error:
                 st.error(str(error), icon=":material/error:")
             else:
-                st.session_state["author"] = author
+                st.session_state["last_tag"], st.session_state["author"] = tag, author
                 st.rerun()
 
 
-def draw_tags_of(family: Family, row: int, tags: Mapping[str, tuple[Tag, ...]]) -> None:
+def draw_tags_of(notes: Notes, tags: Sequence[Tag]) -> None:
     """List the tags of one sample, each with a way to take it off."""
-    sample = str(family.index.table["digest"].iloc[row])
-    for note in tags.get(sample, ()):
+    for note in tags:
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f":material/label: **{plain(note.tag)}** · {plain(note.author)}, {note.date[:10]}")
-            if st.button("Take off", key=f"off-{sample}-{note.tag}", type="tertiary", icon=":material/close:"):
-                notes_of(family).tag_sample(sample, note.tag, note.author, holds=False)
+            st.markdown(
+                f":material/label: **{plain(note.tag)}** · {plain(note.author)}, {note.date[:10]}", width="content"
+            )
+            if st.button("Take off", key=f"off-{note.sample}-{note.tag}", type="tertiary", icon=":material/close:"):
+                notes.tag_samples([note.sample], note.tag, note.author, holds=False)
                 st.rerun()
 
 
@@ -75,10 +75,11 @@ def draw_export(family: Family, tags: Mapping[str, tuple[Tag, ...]]) -> None:
 
 def write_tags(family: Family, tags: Mapping[str, tuple[Tag, ...]]) -> bytes:
     """Write tags as CSV, a row for each tag of a sample."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(("name", "digest", "label", "tag", "author", "date"))
-    for one in family.index.table.itertuples():
-        for note in tags.get(str(one.digest), ()):
-            writer.writerow((one.name, one.digest, one.label_name, note.tag, note.author, note.date))
-    return file.getvalue().encode()
+    return write_csv(
+        ("name", "digest", "label", "tag", "author", "date"),
+        (
+            (one.name, one.digest, one.label_name, note.tag, note.author, note.date)
+            for one in family.index.table.itertuples()
+            for note in tags.get(str(one.digest), ())
+        ),
+    )

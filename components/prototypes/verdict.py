@@ -16,17 +16,19 @@ from explainers.prototypes.decisions import Decision, Thresholds
 from explainers.prototypes.strategies import Strategies
 
 #: What each verdict looks like, legible on light and on dark; the words say it as well.
-LOOKS = {"ordinary": (ACCENT, "✓"), "unusual": ("#d98a00", "!"), "unlike": ("#d6604d", "✕")}
+LOOKS = {"ordinary": (ACCENT, "✓"), "unusual": ("#bd7a00", "!"), "unlike": ("#d6604d", "✕")}
 
 #: The grey of the class, how many bars its histogram has, and above which share of the cases it is drawn in full.
-GREY, BARS, SHOWN = "#88888899", 40, 0.02
+GREY, BARS, SHOWN = "#888888", 40, 0.02
 
+#: The verdict on the last case must not be taken for that on this one: it hides while the page works on it.
 STYLE = """<style>
 .lightbox-verdict {display: flex; gap: 14px; align-items: center;}
 .lightbox-verdict .sign {flex: none; width: 44px; height: 44px; border-radius: 50%; color: #fff; font-size: 1.5rem;
   font-weight: 700; display: grid; place-items: center;}
 .lightbox-verdict .word {font-size: 1.65rem; font-weight: 650; line-height: 1.2;}
 .lightbox-verdict .says {font-size: 1.02rem; margin-top: 3px;}
+[data-stale="true"] .lightbox-verdict {visibility: hidden; transition: visibility 0s 0.2s;}
 </style>"""
 
 
@@ -75,8 +77,8 @@ def draw_histogram(family: Family, decision: Decision, thresholds: Thresholds) -
         alt=f"How typical the {family.name(decision.klass)} cases are. {tell_percentile(family, decision)}",
     )
     st.caption(
-        f"Each of {int(known.learnt.sum()):,} {family.call(decision.klass)} cases that the model decides rightly, "
-        "judged without itself. Dashed: where *unusual* and *unlike anything seen* begin."
+        f"The {int(known.learnt.sum()):,} {family.call(decision.klass)} cases that the model decides rightly, the "
+        "least typical at the left. Left of the dashed lines a case is *unusual*, or *unlike anything seen*."
     )
 
 
@@ -100,7 +102,7 @@ def plot_histogram(known: Strategies, decision: Decision, thresholds: Thresholds
         )
     figure.add_vline(marked, line={"color": colour, "width": 3})
     figure.add_annotation(
-        x=marked, y=1, yref="paper", yanchor="bottom", text="<b>this case</b>", font={"color": colour, "size": 13},
+        x=marked, y=1, yref="paper", yanchor="bottom", text="<b>this case</b>", font={"size": 13},
         showarrow=False, xanchor="left" if marked < (low + high) / 2 else "right",
     )  # fmt: skip
     return figure
@@ -114,20 +116,13 @@ def place(known: Strategies, decision: Decision) -> float:
 
 
 def _layout(low: float, high: float) -> dict[str, Any]:
-    plain = {"fixedrange": True, "showgrid": False, "zeroline": False}
-    margin = 0.03 * (high - low)
+    axis, margin = {"fixedrange": True, "visible": False}, 0.03 * (high - low)
     return {
-        "height": 170,
-        "margin": {"l": 0, "r": 0, "t": 22, "b": 22},
+        "height": 150,
+        "margin": {"l": 0, "r": 0, "t": 22, "b": 2},
         "bargap": 0.08,
         "dragmode": False,
         **CLEAR,
-        "xaxis": {
-            **plain,
-            "range": [low - margin, high + margin],
-            "tickvals": [low, high],
-            "ticktext": ["less typical", "more typical"],
-            "ticklabelposition": "outside",
-        },
-        "yaxis": {**plain, "visible": False},
+        "xaxis": {**axis, "range": [low - margin, high + margin]},
+        "yaxis": axis,
     }

@@ -43,15 +43,15 @@ def choose_view(info: ModelInfo) -> str:
     return str(chosen or views[0])
 
 
-def draw_view(view: str, scene: Scene, workspace: Workspace, likely: Sequence[int], count: int | None) -> None:
-    """Draw a view, or what is missing for it; raises LightboxError."""
+def draw_view(view: str, scene: Scene, workspace: Workspace, likely: Sequence[int], count: int | None) -> bool:
+    """Draw a view, or what is missing for it; tells whether it judges the decision. Raises LightboxError."""
     if view == PARTS:
         draw_parts(scene)
-        return
+        return False
     scene = add_index(scene, own_references(workspace))
     family = find_family(scene, likely, count)
     if family is None:
-        return
+        return False
     if view == MAP:
         draw_map(family)
     elif view == SUSPECTS:
@@ -59,3 +59,4 @@ def draw_view(view: str, scene: Scene, workspace: Workspace, likely: Sequence[in
     else:
         with st.container(width=WIDTH):
             (draw_decision if view == DECISION else draw_strategies)(family)
+    return view == DECISION

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 import sample_models
-from components.belongings import own
+from components.belongings import private_folder, use
 from components.concepts.scene import Scene, indexed_layers
 from components.following import begin_anew, wait
 from components.session import Workspace
@@ -78,17 +77,6 @@ def reference_set(pictures: Sequence[Sample | Picture]) -> tuple[str, Sequence[S
     return "\n".join(one.picture.digest if isinstance(one, Upload) else one.name for one in samples), samples
 
 
-def private_folder() -> Path:
-    """A folder that nobody else may read and that goes with the session, in memory where the system has a place."""
-    if "private_folder" not in st.session_state:
-        own()
-        memory = Path("/dev/shm")
-        st.session_state["private_folder"] = tempfile.TemporaryDirectory(
-            prefix="lightbox-", dir=memory if memory.is_dir() else None
-        )
-    return Path(st.session_state["private_folder"].name)
-
-
 def add_index(scene: Scene, workspace: Workspace, seconds: float = SLOW) -> Scene:
     """Draw the state of the index; returns the scene with as much of it as there is.
 
@@ -113,7 +101,8 @@ def draw_index(model: Any, layers: Sequence[str], references: References, second
     index = references.open()  # after the wait, for a short build ends in it
     rows, whole = len(index) if index else 0, len(references.samples)
     if job and building:
-        st.fragment(_draw_progress, run_every=1.0)(job, references, rows)
+        with st.empty().container():  # the offer goes at once
+            st.fragment(_draw_progress, run_every=1.0)(job, references, rows)
         return index
     built = _draw_end(job) if job else None
     if rows < whole and not built:
@@ -125,6 +114,7 @@ def draw_index(model: Any, layers: Sequence[str], references: References, second
 
 def _draw_progress(job: Job[Built], references: References, rows: int) -> None:
     """Show how far a build is; the page begins anew when it is done or has twice as much to show."""
+    use()
     if job.done or len(references.open() or ()) > 2 * rows:
         begin_anew()
     steps = job.steps
@@ -163,8 +153,8 @@ def _offer(
             st.markdown(f"The index holds {rows:,} of {len(references.samples):,} reference pictures.", width="content")
         else:
             st.markdown(
-                "**No reference samples yet.** They show what a concept stands for: other pictures in which it "
-                "mattered. The model looks at each reference picture once; then they come at a click.",
+                "**The model has not looked at the reference pictures yet.** They show what a concept stands for, and "
+                "which decisions are usual. It looks at each once; then all that comes at a click.",
                 width=520,
             )
         words = (

@@ -6,16 +6,18 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import streamlit as st
 from jaxtyping import Float32, UInt8
 
 from components.concepts.scene import ACTMAX, CLASS, Scene
-from components.following import follow
+from components.following import begin_anew, follow, settle
+from components.heatmap import describe
 from components.references.samples import draw_here, draw_reference
 from components.session import open_picture
-from components.tiles import SIDE, Tile, draw_tiles, encode_once
+from components.tiles import SIDE, Tile, draw_tiles, encode_once, keep_once
 from explainers import compute
 from explainers.cache import Job
 from explainers.errors import ImageError, LightboxError
@@ -76,36 +78,50 @@ def find_samples(scene: Scene, layer: str, concept: int, by: str, count: int) ->
     return found
 
 
-def pending(references: Mapping[Concept, Sequence[Reference]]) -> bool:
+def draw_until_done(references: Mapping[Any, Sequence[Reference]], draw: Callable[[], None]) -> None:
+    """Draw rows of reference samples, anew every second until all their heatmaps are computed."""
+    waiting = _pending(references)
+
+    def tick() -> None:
+        settle()
+        if waiting and not _pending(references):
+            begin_anew()
+        draw()
+
+    st.fragment(tick, run_every=1.0 if waiting else None)()
+
+
+def _pending(references: Mapping[Any, Sequence[Reference]]) -> bool:
     """Whether heatmaps of reference samples are still being computed."""
     return not all(reference.job.done for found in references.values() for reference in found)
 
 
 def make_tiles(scene: Scene, layer: str, concept: int, references: Sequence[Reference]) -> list[Tile]:
     """Draw reference samples as tiles, whole and plain as long as their heatmaps are not there."""
-    return [
-        Tile(
-            encode_once(
-                (scene.info.digest, reference.picture.digest, layer, concept, reference.job.done),
-                partial(draw_cut, scene, concept, reference),
-            ),
-            scene.info.class_names[reference.klass],
-            describe(scene, reference),
-        )
-        for reference in references
-    ]
+    tiles = []
+    for reference in references:
+        scores = read_heatmap(concept, reference) if reference.job.done else None
+        key = (scene.info.digest, reference.picture.digest, layer, concept, scores is None)
+        address = encode_once(key, partial(draw_cut, scene, reference.picture, scores))
+        words = tell_reference(scene, layer, concept, reference)
+        tiles.append(Tile(address, scene.info.class_names[reference.klass], words))
+    return tiles
 
 
-def describe(scene: Scene, reference: Reference) -> str:
-    """Say which picture a reference sample is, what the model says of it, and how strong the concept is in it."""
+def tell_reference(scene: Scene, layer: str, concept: int, reference: Reference) -> str:
+    """Say which picture a reference sample is, what the model says of it, and once it is known where the concept is."""
     label = f", labelled {reference.picture.label}" if reference.picture.label else ""
-    return f"{reference.picture.name}{label}: the model says {scene.info.class_names[reference.klass]}"
-
-
-def draw_cut(scene: Scene, concept: int, reference: Reference) -> UInt8[np.ndarray, "h w 3"]:
-    """Draw a reference sample cut to its concept, or whole as long as its heatmap is not there."""
-    crop = scene.info.preprocessing.crop(reference.picture.pixels)
+    words = f"{reference.picture.name}{label}: the model says {scene.info.class_names[reference.klass]}"
     scores = read_heatmap(concept, reference) if reference.job.done else None
+    if scores is None:
+        return words
+    key = (scene.info.digest, reference.picture.digest, layer, concept, "words")
+    return f"{words}. {scene.title(concept, layer)}: {keep_once(key, partial(describe, scores))}"
+
+
+def draw_cut(scene: Scene, picture: Picture, scores: Float32[np.ndarray, "h w"] | None) -> UInt8[np.ndarray, "h w 3"]:
+    """Draw a reference sample cut to its concept, or whole as long as its heatmap is not there."""
+    crop = scene.info.preprocessing.crop(picture.pixels)
     return crop if scores is None else draw_reference(crop, scores, SIDE)
 
 
@@ -129,7 +145,7 @@ def look_closer(scene: Scene, concept: int, references: Sequence[Reference]) -> 
     st.markdown(f"**{scene.title(concept)}** · {scene.layer}")
     for start in range(0, len(references), 4):
         part = references[start : start + 4]
-        names = [(reference.picture.name, describe(scene, reference)) for reference in part]
+        names = [(reference.picture.name, tell_reference(scene, scene.layer, concept, reference)) for reference in part]
         crops = [scene.info.preprocessing.crop(reference.picture.pixels) for reference in part]
         plain = [
             encode_once((reference.picture.digest, "plain"), partial(np.asarray, crop))

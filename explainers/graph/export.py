@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import operator
+import threading
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,9 @@ from explainers.preprocessing import Preprocessing
 from explainers.results import Layer, ModelInfo
 
 aten = torch.ops.aten
+
+#: Held while torch traces: its tracer keeps state for the whole process, which two threads at once would mix up.
+_tracing = threading.Lock()
 
 #: Operators that do nothing at inference.
 IDENTITIES = frozenset(
@@ -47,12 +51,12 @@ def export(
 ) -> Model:
     """Export a torch module to a Model with a dynamic batch dimension.
 
-    Raises ModelError that names what stops the export. The module itself is left as it was.
+    One at a time in a process. Raises ModelError that names what stops the export. The module itself is left as it was.
     """
     example = torch.zeros(2, preprocessing.channels, *preprocessing.size)
     training = module.training
     try:
-        with warnings.catch_warnings():
+        with _tracing, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's own deprecations while tracing say nothing about the model
             program = torch.export.export(module.eval(), (example,), dynamic_shapes=({0: Dim("batch", min=1)},))
     except Exception as error:  # any author's code runs here, so any error may come out of it; it is told, not hidden

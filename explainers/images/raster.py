@@ -15,6 +15,9 @@ from explainers.settings import settings
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
 
+#: In pixels; it refuses twice as many.
+PILLOWS_BOUND = Image.MAX_IMAGE_PIXELS or 0
+
 #: What turns a picture upright, by its EXIF orientation.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -52,15 +55,17 @@ def read_raster(data: bytes, name: str, kind: str, frame: int | None = None, win
 
 def decode(data: bytes, name: str, kind: str, frame: int | None, window: Window) -> Decoded:
     """Decode with Pillow."""
+    # Pillow's own bound, which sees frames grow while one is looked for, must not be lower than ours.
+    Image.MAX_IMAGE_PIXELS = max(settings().picture_pixels, PILLOWS_BOUND)
     try:
         image = Image.open(io.BytesIO(data), formats=[kind])
+        # Further pictures of a JPEG file are previews and gain maps.
+        frames = 1 if kind == "JPEG" else getattr(image, "n_frames", 1)
+        image.seek(check_frame(name, frame, frames))
     except Image.DecompressionBombError:
         raise ImageError(
             f"{name} has far more than {settings().picture_pixels // 10**6} million pixels. Save it smaller."
         ) from None
-    # Further pictures of a JPEG file are previews and gain maps.
-    frames = 1 if kind == "JPEG" else getattr(image, "n_frames", 1)
-    image.seek(check_frame(name, frame, frames))
     check_size(name, *image.size)
     # Taken out before loading, or Pillow itself turns a TIFF.
     orientation = image.getexif().pop(ExifTags.Base.Orientation, 1)

@@ -36,11 +36,6 @@ class Strategies(Result):
     mixtures: tuple[Mixture, ...]
 
     @property
-    def nbytes(self) -> int:
-        """Bytes in memory."""
-        return super().nbytes + sum(mixture.nbytes for mixture in self.mixtures)
-
-    @property
     def percentiles(self) -> Float[np.ndarray, " sample"]:
         """How typical each of the class's samples is among those of its own fold, in percent."""
         shares = np.stack([_share_below(self.held_out, known) for known in self._known()])

@@ -65,12 +65,15 @@ def submit_vectors(index: Index, layer: str, *, cache: Cache | None = None) -> J
 def submit_strategies(
     index: Index, layer: str, vectors: Vectors, klass: int, count: int | None = None, *, cache: Cache | None = None
 ) -> Job[Strategies]:
-    """Ask for the strategies of one class, see ``fit_strategies``; ``vectors`` are the layer's."""
+    """Ask for the strategies of one class, see ``fit_strategies``; those of a public index are kept on disk.
+
+    ``vectors`` are the layer's.
+    """
 
     def compute(_: object) -> Strategies:
         return fit_strategies(vectors, read_decisions(index, layer).relevance, klass, count)
 
-    return _submit(index, ("strategies", layer, klass, count), compute, cache)
+    return _submit(index, ("strategies", layer, klass, count), compute, cache, _is_public(index))
 
 
 def submit_map(

@@ -101,7 +101,7 @@ class Vectors(Result):
     @property
     def nbytes(self) -> int:
         """Bytes in memory."""
-        return super().nbytes + self.points.nbytes + sum(space.nbytes for space in self.spaces)
+        return super().nbytes + self.points.nbytes
 
 
 def embed(

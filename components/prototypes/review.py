@@ -1,0 +1,135 @@
+"""The cases that a person goes through: each with its verdict, tagged by one key, taken along as a list."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import streamlit as st
+
+from components.concepts.names import current_notes
+from components.following import ask, asked
+from components.headline import plain
+from components.prototypes.family import Family
+from components.prototypes.tags import draw_tag_form, draw_tags_of
+from explainers.notes import Notes, Tag
+from explainers.prototypes.decisions import Decision
+from explainers.tables import write_csv
+
+#: The keys that tag the case, and that take the list along.
+TAG_KEY, EXPORT_KEY = "T", "E"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case that was seen: the picture by name and digest, its label, the class that it was judged for, the verdict.
+
+    ``percentile`` is how many of 100 cases of that class are less typical.
+    """
+
+    name: str
+    digest: str
+    label: str
+    klass: str
+    verdict: str
+    percentile: float
+
+
+def draw_review(family: Family, decision: Decision) -> None:
+    """Draw the tags of this case, the key that tags it, and the list of all that were seen; raises NotesError."""
+    cases, notes = list_cases(family, decision), notes_of_picture(family)
+    case, tags = cases[family.scene.picture.digest], notes.tags(list(cases))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        _draw_tag_button(notes, case, tags[case.digest])
+        st.download_button(
+            "Export list", lambda: write_cases(list(cases.values()), tags), f"{family.scene.info.name}-cases.csv",
+            "text/csv", icon=":material/download:", on_click="ignore", shortcut=EXPORT_KEY,
+            help="The cases that you have seen, with verdicts and tags, as CSV.",
+        )  # fmt: skip
+    draw_tags_of(notes, tags[case.digest])
+    st.caption(tell_cases(list(cases.values()), tags))
+    if dialog := asked():
+        draw_tag_dialog(notes, dialog[1])
+
+
+def list_cases(family: Family, decision: Decision) -> Mapping[str, Case]:
+    """Add this case to those that the session has seen by the same model, uploads apart; returns them by digest."""
+    scene = family.scene
+    picture = scene.picture
+    seen: dict[Any, dict[str, Case]] = st.session_state.setdefault("cases", {})
+    cases = seen.setdefault((scene.info.digest, picture.private), {})
+    cases[picture.digest] = Case(
+        picture.name,
+        picture.digest,
+        picture.label or "",
+        family.name(decision.klass),
+        decision.verdict,
+        decision.percentile,
+    )
+    return cases
+
+
+def notes_of_picture(family: Family) -> Notes:
+    """The notes on the pictures of the strip: everybody's, or this session's if model or picture are its own."""
+    info = family.scene.info
+    return current_notes(replace(info, private=info.private or family.scene.picture.private))
+
+
+def _draw_tag_button(notes: Notes, case: Case, tags: Sequence[Tag]) -> None:
+    """Draw the button that tags the case as the last one was, or takes that off; the first time it asks how."""
+    word, author = st.session_state.get("last_tag", ""), st.session_state.get("author", "")
+    icon = ":material/label:"
+    if not (word and author):
+        st.button(
+            "Tag this case",
+            icon=icon,
+            key="tag_case",
+            shortcut=TAG_KEY,
+            type="primary",
+            on_click=ask,
+            args=("tag", case),
+        )
+        return
+    on = any(note.tag == word for note in tags)
+    title = f"{'Take off' if on else 'Tag'} “{plain(word)}”"
+    if st.button(title, icon=icon, key="tag_case", shortcut=TAG_KEY, type="secondary" if on else "primary"):
+        notes.tag_samples([case.digest], word, author, holds=not on)
+        st.rerun()
+    st.button("Other tag", icon=":material/edit:", key="other_tag", shortcut="O", on_click=ask, args=("tag", case))
+
+
+@st.dialog("Tag this case", icon=":material/label:", on_dismiss="rerun")
+def draw_tag_dialog(notes: Notes, case: Case) -> None:
+    """Draw the form that tags a case."""
+    st.caption(f"{plain(case.name)}. The next case takes the same tag by a press of **{TAG_KEY}**.")
+    draw_tag_form(notes, [case.digest])
+
+
+def tell_cases(cases: Sequence[Case], tags: Mapping[str, Sequence[Tag]]) -> str:
+    """Count the cases that were seen, by verdict, and those with a tag."""
+    counts = Counter(case.verdict for case in cases)
+    verdicts = ", ".join(f"{number:,} {plain(verdict)}" for verdict, number in counts.most_common())
+    tagged = sum(bool(tags[case.digest]) for case in cases)
+    return f"Seen so far: {len(cases):,} case{'s' * (len(cases) > 1)} ({verdicts}), {tagged:,} tagged."
+
+
+def write_cases(cases: Sequence[Case], tags: Mapping[str, Sequence[Tag]]) -> bytes:
+    """Write cases as CSV, a row for each, with its tags and who gave them."""
+    return write_csv(
+        ("name", "digest", "label", "judged as", "verdict", "less typical of 100", "tags", "tagged by"),
+        (
+            (
+                case.name,
+                case.digest,
+                case.label,
+                case.klass,
+                case.verdict,
+                f"{case.percentile:.1f}",
+                "; ".join(note.tag for note in tags[case.digest]),
+                "; ".join(dict.fromkeys(note.author for note in tags[case.digest])),
+            )
+            for case in cases
+        ),
+    )
