@@ -17,7 +17,7 @@ def draw_headline(
 ) -> None:
     """Say what the model says, and ``about`` the explained class, whose name takes the place of {}."""
     best = prediction.top(1)[0]
-    name, share = plain(info.class_names[best]), f"{prediction.probabilities[best]:.0%}"
+    name, share = plain(info.class_names[best]), tell_share(prediction.probabilities[best])
     says = f"marks {share} of the picture as {name}" if info.gives_map else f"says {name}, {share}"
     st.markdown(f"# The model {says}")
     label = f" The picture's own label is {plain(picture.label)}." if picture.label else ""
@@ -25,6 +25,11 @@ def draw_headline(
         f"{about.format(plain(name_target(info, target)))}{label}"
         + "".join(f" {note[0].upper()}{note[1:]}." for note in picture.notes)
     )
+
+
+def tell_share(share: float) -> str:
+    """Write a share in whole per cent; only all of it is 100%."""
+    return "over 99%" if 0.995 <= share < 1 else f"{share:.0%}"
 
 
 def draw_empty() -> None:

@@ -133,9 +133,10 @@ def draw_legend(attribution: Attribution, method: MethodInfo, view: View) -> Non
 
 
 def draw_figures(attribution: Attribution, region: Region) -> None:
-    """Say what the scores add up to, what they should, and how much lies in the region."""
-    lines = [f"Sum of scores {attribution.total:,.3f} · explained output {attribution.output:,.3f} logit"]
+    """Say what the scores add up to where that is promised, and how much lies in the region."""
+    lines = [f"Explained output {attribution.output:,.3f} logit"]
     if attribution.expected is not None and attribution.gap is not None:
+        lines.append(f"Sum of scores {attribution.total:,.3f}")
         lines.append(f"The sum should be {attribution.expected:,.3f}: gap {attribution.gap:+,.3f}")
     if details := attribution.provenance["details"]:
         lines.append(" · ".join(f"{name} {value:,.3g}" for name, value in details.items()))

@@ -10,6 +10,7 @@ from typing import Any
 
 import streamlit as st
 from streamlit.runtime.pages_manager import PagesManager
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 import sample_models
@@ -45,6 +46,12 @@ def current_workspace() -> Workspace:
     return workspace
 
 
+def went_back() -> bool:
+    """Tell whether the browser's Back or Forward began this run: what its link says goes before what was chosen."""
+    context = get_script_run_ctx()
+    return bool(context and context.is_history_navigation)
+
+
 def uploaded_models() -> dict[str, Any]:
     """The models that this session has accepted, by their names."""
     models: dict[str, Any] = st.session_state.setdefault("uploaded_models", {})
@@ -75,7 +82,7 @@ def choose_model() -> Any:
     uploads = {**own, **{name: model for name, model in shared.items() if model.info.digest not in digests}}
     names = [*samples, *uploads]
     linked = st.query_params.get("model")
-    if "chosen_model" not in st.session_state and linked in names:
+    if linked in names and (went_back() or "chosen_model" not in st.session_state):
         st.session_state["chosen_model"] = linked
     elif linked and linked not in {*samples, *shared}:
         st.warning("The link names a model that is not here, or no longer; a sample model is shown instead.")

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import streamlit as st
 
-from components.session import SHARED, open_picture
+from components.session import SHARED, open_picture, went_back
 from components.theme import ACCENT
 from explainers.errors import ImageError
 from explainers.images import Picture, Sample, thumbnail
@@ -22,9 +22,11 @@ def choose_picture(pictures: Sequence[Sample | Picture]) -> int:
     """Draw the strip; returns the index of the chosen picture, which the link keeps unless it is an upload."""
     state = st.session_state
     names = [picture.name for picture in pictures]
-    if state.get("strip") != names:  # another set of pictures: start with the linked one, else the first
-        linked = st.query_params.get("image", "")
-        state["strip"], state["picture"] = names, names.index(linked) if linked in names else 0
+    linked, other = st.query_params.get("image", ""), state.get("strip") != names
+    if other:  # another set of pictures: start with the linked one, else the first
+        state["strip"], state["picture"] = names, 0
+    if linked in names and (other or went_back()):
+        state["picture"] = names.index(linked)
     chosen: int = state["picture"]
 
     def go(index: int) -> None:

@@ -21,8 +21,8 @@ model = workspace.model
 try:
     asked = ask_question(workspace)
     picture, prediction = asked.picture, asked.prediction
-    with st.sidebar:
-        layer = choose_layer(model, families.default_layer(model))
+    with st.sidebar:  # a layer of its own: which one is looked into elsewhere must not change the verdict
+        layer = choose_layer(model, families.default_layer(model), "strategy_layer")
         count = families.choose_count()
     target = Target(choose_target(model.info, prediction, asked.wanted).index)
     scene = Scene(model, picture, target, layer, read_current_names(model.info))

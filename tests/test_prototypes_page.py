@@ -13,6 +13,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 import sample_models
+from components.prototypes.family import default_layer
 from explainers import compute
 from explainers.__main__ import main
 from explainers.cache import Cache
@@ -248,6 +249,70 @@ def test_the_pictures_in_the_strip_are_checked_and_one_opens(open_app: Callable[
     page.mouse.up()
     page.get_by_role("button", name="Open digit").click()
     expect_verdict(page)
+
+
+@pytest.mark.usefixtures("built")
+def test_the_verdict_shows_no_sooner_than_the_buttons_whose_keys_are_pressed_then(open_app: Callable[..., Page]):
+    page, held = open_app(LINK), []
+    expect_verdict(page)
+    page.route("**/Button.*.js", lambda route: held.append(route))
+    page.reload()
+    expect_verdict(page)
+    expect(page.locator("figure.first")).to_be_visible()
+    expect(page.locator(".lightbox-verdict")).to_be_hidden()
+    for route in held:
+        route.continue_()
+    expect(page.locator(".lightbox-verdict .word")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_text("Seen so far: 2 cases")).to_be_visible()
+
+
+@pytest.mark.usefixtures("built")
+def test_a_press_that_tags_is_not_lost_if_the_next_case_is_asked_for_at_once(open_app: Callable[..., Page]):
+    page = open_app(LINK)
+    expect(page.locator(".lightbox-verdict .word")).to_be_visible()
+    page.keyboard.press("t")
+    expect(page.get_by_label("Tag", exact=True)).to_be_focused()
+    page.keyboard.type("to and fro")
+    page.keyboard.press("Tab")
+    page.keyboard.type("Ada")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("1 tagged")).to_be_visible()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_text("Seen so far: 2 cases")).to_be_visible()
+    page.keyboard.press("t")
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_text("Seen so far: 3 cases")).to_be_visible()
+    expect(page.get_by_text("2 tagged")).to_be_visible()
+
+
+@pytest.mark.usefixtures("built")
+def test_back_leads_to_the_case_before(open_app: Callable[..., Page]):
+    page = open_app(LINK)
+    expect(page.locator(".lightbox-verdict .word")).to_be_visible()
+    for number in (2, 3):
+        page.keyboard.press("ArrowRight")
+        expect(page.get_by_text(f"Seen so far: {number} cases")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_text(re.compile("^2 of"))).to_be_visible()
+    page.go_back()
+    expect(page.get_by_text(re.compile("^1 of"))).to_be_visible()
+    page.go_forward()
+    expect(page.get_by_text(re.compile("^2 of"))).to_be_visible()
+    expect(page).to_have_url(re.compile("image=digit"))
+
+
+@pytest.mark.usefixtures("built")
+def test_a_verdict_is_the_same_whichever_layer_was_looked_into_elsewhere(open_app: Callable[..., Page]):
+    model = sample_models.load("digits")
+    own, other = default_layer(model), compute.concept_layers(model)[0].name
+    page = open_app(f"concepts?model=digits&layer={other}")
+    expect(page.locator("[class*=st-key-card-]").first).to_be_visible()
+    page.get_by_test_id("stTopNavLink").filter(has_text="Is it ordinary?").click()
+    expect_verdict(page)
+    assert own != other
+    expect(page).to_have_url(re.compile(f"strategy_layer={re.escape(own)}"))
 
 
 def test_a_rejected_prototype_is_in_the_link_and_can_be_taken_back(open_app: Callable[..., Page]):

@@ -80,7 +80,10 @@ def explain_absence(scene: Scene) -> str:
     """Say why a concept has no reference samples."""
     if not scene.index:
         return "Reference samples appear here once the index is built."
-    return "None of the reference pictures is of this kind. Choose other reference samples in the sidebar."
+    return (
+        "In none of the reference pictures did it speak for what the model said. Choose other reference samples in the "
+        "sidebar."
+    )
 
 
 def _draw_head(scene: Scene, concept: int, share: float, references: Sequence[Reference]) -> None:

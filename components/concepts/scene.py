@@ -12,7 +12,7 @@ import streamlit as st
 import sample_models
 from components.concepts.names import Names, title_of
 from components.figures import Seen
-from components.session import Workspace
+from components.session import Workspace, went_back
 from explainers import compute
 from explainers.images import Picture
 from explainers.index import Index
@@ -63,15 +63,17 @@ class Scene:
         return title_of(self.names, layer or self.layer, concept)
 
 
-def choose_layer(model: Any, default: str = "") -> str:
+def choose_layer(model: Any, default: str = "", key: str = "layer") -> str:
     """Draw the picker of the layer whose concepts are looked at; raises SelectionError if there is none.
 
-    ``default`` is a layer's name, "" for a late one with places.
+    ``default`` is a layer's name, "" for a late one with places; ``key`` is what links and the session call the choice.
     """
     layers = {layer.name: layer for layer in compute.concept_layers(model)}
     default = default or compute.default_concept_layer(model)
-    state = st.session_state
-    wanted = state.pop("next_layer", None) or state.get("layer") or st.query_params.get("layer")
+    state, linked = st.session_state, st.query_params.get(key)
+    if went_back() and not model.info.private:
+        state[key] = linked
+    wanted = state.pop("next_layer", None) or state.get(key) or linked
     names = list(layers)
     # The picker begins anew whenever another place sets the layer, and is dropped when its page is left.
     name = st.selectbox(
@@ -82,11 +84,11 @@ def choose_layer(model: Any, default: str = "") -> str:
         help="Concepts are the channels of a layer. Late layers know things and parts, early ones textures and edges. "
         "The numbers are how many concepts it has, and its rows and columns of places. Type to search.",
     )
-    state["layer"] = name
+    state[key] = name
     if model.info.private:
-        st.query_params.pop("layer", None)
+        st.query_params.pop(key, None)
     else:
-        st.query_params["layer"] = name
+        st.query_params[key] = name
     return name
 
 

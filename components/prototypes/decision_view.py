@@ -49,9 +49,11 @@ def draw_decision(family: Family) -> None:
         decide(family, klass, job.result().relevance, thresholds) for klass, job in zip(classes, jobs, strict=True)
     ]
     with left:
+        verdict = st.container()
+        draw_review(family, decisions[0])
+    with verdict:  # after the buttons whose keys are pressed as soon as it is read
         draw_verdict(family, decisions[0])
         _tell_label(family, decisions[1:])
-        draw_review(family, decisions[0])
     with chart:
         draw_histogram(family, decisions[0], thresholds)
     draw_nearest(family, decisions[0])

@@ -14,12 +14,22 @@ from components.following import ask, asked
 from components.headline import plain
 from components.prototypes.family import Family
 from components.prototypes.tags import draw_tag_form, draw_tags_of
+from explainers.errors import NotesError
 from explainers.notes import Notes, Tag
 from explainers.prototypes.decisions import Decision
 from explainers.tables import write_csv
 
 #: The keys that tag the case, and that take the list along.
 TAG_KEY, EXPORT_KEY = "T", "E"
+
+#: Puts the cursor into the field of a dialog, as soon as it has loaded: Streamlit puts it on the dialog itself.
+FOCUS = """<script>
+(function focus(tries) {
+    const field = document.querySelector('[role="dialog"] input');
+    field?.focus();
+    if (tries && !(field && document.activeElement === field)) setTimeout(focus, 50, tries - 1);
+})(40);
+</script>"""
 
 
 @dataclass(frozen=True)
@@ -93,11 +103,24 @@ def _draw_tag_button(notes: Notes, case: Case, tags: Sequence[Tag]) -> None:
         )
         return
     on = any(note.tag == word for note in tags)
-    title = f"{'Take off' if on else 'Tag'} “{plain(word)}”"
-    if st.button(title, icon=icon, key="tag_case", shortcut=TAG_KEY, type="secondary" if on else "primary"):
-        notes.tag_samples([case.digest], word, author, holds=not on)
-        st.rerun()
+    st.button(
+        f"{'Take off' if on else 'Tag'} “{plain(word)}”",
+        icon=icon,
+        key="tag_case",
+        shortcut=TAG_KEY,
+        type="secondary" if on else "primary",
+        on_click=_tag,
+        args=(notes, case, word, author, not on),
+    )
     st.button("Other tag", icon=":material/edit:", key="other_tag", shortcut="O", on_click=ask, args=("tag", case))
+
+
+def _tag(notes: Notes, case: Case, word: str, author: str, holds: bool) -> None:
+    """Tag a case, or take the tag off, in a callback: the next press may end the page's run before it is drawn."""
+    try:
+        notes.tag_samples([case.digest], word, author, holds=holds)
+    except NotesError as error:
+        st.error(str(error), icon=":material/error:")
 
 
 @st.dialog("Tag this case", icon=":material/label:", on_dismiss="rerun")
@@ -105,6 +128,7 @@ def draw_tag_dialog(notes: Notes, case: Case) -> None:
     """Draw the form that tags a case."""
     st.caption(f"{plain(case.name)}. The next case takes the same tag by a press of **{TAG_KEY}**.")
     draw_tag_form(notes, [case.digest])
+    st.html(FOCUS, unsafe_allow_javascript=True)
 
 
 def tell_cases(cases: Sequence[Case], tags: Mapping[str, Sequence[Tag]]) -> str:

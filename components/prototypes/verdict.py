@@ -21,7 +21,8 @@ LOOKS = {"ordinary": (ACCENT, "✓"), "unusual": ("#bd7a00", "!"), "unlike": ("#
 #: The grey of the class, how many bars its histogram has, and above which share of the cases it is drawn in full.
 GREY, BARS, SHOWN = "#888888", 40, 0.02
 
-#: The verdict on the last case must not be taken for that on this one: it hides while the page works on it.
+#: The verdict on the last case must not be taken for that on this one: it hides while the page works on it. It comes
+#: with the buttons at the latest, which load at a first visit, for who reads it may press their keys at once.
 STYLE = """<style>
 .lightbox-verdict {display: flex; gap: 14px; align-items: center;}
 .lightbox-verdict .sign {flex: none; width: 44px; height: 44px; border-radius: 50%; color: #fff; font-size: 1.5rem;
@@ -29,6 +30,7 @@ STYLE = """<style>
 .lightbox-verdict .word {font-size: 1.65rem; font-weight: 650; line-height: 1.2;}
 .lightbox-verdict .says {font-size: 1.02rem; margin-top: 3px;}
 [data-stale="true"] .lightbox-verdict {visibility: hidden; transition: visibility 0s 0.2s;}
+.stApp:not(:has(.st-key-next button):has(.stDownloadButton button)) .lightbox-verdict {visibility: hidden;}
 </style>"""
 
 
