@@ -81,8 +81,9 @@ def running_browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def app_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an app of its own for each file of tests, so that none finds what another has built."""
     with running_app(tmp_path_factory.mktemp("app")) as address:
         yield address
 

@@ -196,9 +196,11 @@ def test_a_checkpoint_and_pictures_of_ones_own_go_all_the_way_to_the_downloads(j
     output, expected = explained_output(download(page, "Array")[1], network)
     assert output == pytest.approx(expected, abs=1e-3)
     page.get_by_text("Grad-CAM settings").click()
+    walk.step("opens the settings of the method")
     page.get_by_role("combobox", name="Layer").click()
     page.keyboard.type("layer2")
-    page.get_by_role("option").filter(has_text="layer2").first.click()
+    expect(page.get_by_role("option").filter(has_text="layer2").first).to_be_visible()
+    page.keyboard.press("Enter")
     expect(page.get_by_text("The layer shown is")).to_have_count(0)
     walk.step("chooses another layer")
     links = [page.url]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -125,8 +126,9 @@ def enter() -> None:
     ],
 )
 def test_a_login_that_does_not_work_is_told_in_a_sentence_and_nobody_gets_in(
-    settings: dict[str, str], told: str
+    settings: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])  # AppTest leaves another in its place
     app = AppTest.from_function(enter)
     app.secrets["auth"] = {"client_id": CLIENT, **settings}
     app.run(timeout=60).button[0].click().run(timeout=60)

@@ -6,16 +6,13 @@ All are forked from one process that has imported this file, so that each costs 
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 # What pandas and torch import only when they write and compute: here it is once for all.
 import pyarrow.dataset  # noqa: F401
@@ -40,9 +37,7 @@ class Victim:
         context.set_forkserver_preload([__name__])
         self.pipe, end = context.Pipe(duplex=False)
         self.process = context.Process(target=work, args=(end, *arguments), daemon=True)
-        # A child runs the main module again, in whose place a page that was tested may stand.
-        with patch.dict(sys.modules, __main__=ModuleType("__main__")):
-            self.process.start()
+        self.process.start()
         end.close()
         self.said: list[Any] = []
 
