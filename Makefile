@@ -7,7 +7,7 @@ PYTHON ?= python3
 PORT ?= 8501
 BIN := .venv/bin
 
-.PHONY: run setup test check fuzz bench load journeys
+.PHONY: run setup test check fuzz bench load
 
 run: setup
 	$(BIN)/streamlit run app.py --server.port $(PORT)
