@@ -7,21 +7,19 @@ both found: a ratio without agreement is worth nothing.
 from __future__ import annotations
 
 import argparse
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from benchmarks import indexing, peers
-from benchmarks.contest import Measured, Prepare, hold
+from benchmarks.contest import Measured, Prepare, describe_machine, hold
 from benchmarks.peers import captum, lightbox
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -41,13 +39,8 @@ class Contest:
 
 def sampling(name: str, peer: Callable[[Any, Tensor], Tensor], kind: str, **parameters: Any) -> Contest:
     """A method that draws at random, beside captum and beside itself with another seed."""
-    ours = partial(lightbox, "resnet18", name, **parameters)
-    return Contest(
-        name,
-        "resnet18",
-        ours,
-        {"captum": partial(captum, "resnet18", kind, peer), "another seed": partial(ours, seed=1)},
-    )
+    contest = versus_captum(name, peer, kind, **parameters)
+    return replace(contest, peers={**contest.peers, "another seed": partial(contest.lightbox, seed=1)})
 
 
 def versus_captum(name: str, peer: Callable[[Any, Tensor], Tensor], kind: str, **parameters: Any) -> Contest:
@@ -121,14 +114,6 @@ def tell(measured: Measured) -> str:
     return f"{counts.forward} + {counts.backward} ({counts.images})"
 
 
-def machine(threads: int) -> str:
-    """The processor, its threads and the versions of all contestants."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    processor = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.processor())
-    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    return f"{processor}, {threads} threads, Python {platform.python_version()}, {packages}"
-
-
 def run_module(name: str) -> str:
     """What another benchmark prints."""
     command = [sys.executable, "-m", f"benchmarks.{name}"]
@@ -143,7 +128,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="measured runs of each contestant (default: 7)")
     parser.add_argument("--threads", type=int, default=2, help="threads of torch (default: 2)")
     given = parser.parse_args()
-    begin, lines = time.monotonic(), [machine(given.threads), "", HEAD]
+    begin, lines = time.monotonic(), [describe_machine(PACKAGES, given.threads), "", HEAD]
     print("\n".join(lines), flush=True)
     for contest in contests():
         if given.only is None or contest.name in given.only:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import ctypes
 import gc
 import multiprocessing
+import platform
 import re
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,14 @@ def hold(contestants: Mapping[str, Prepare], rounds: int, threads: int) -> dict[
 def ask(pipe: Connection, what: str) -> Any:
     pipe.send(what)
     return pipe.recv()
+
+
+def describe_machine(packages: Sequence[str], threads: int) -> str:
+    """The processor, its threads and the versions of all contestants."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    processor = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.processor())
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return f"{processor}, {threads} threads, Python {platform.python_version()}, {versions}"
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from explainers.graph.model import Model
 from explainers.preprocessing import Preprocessing
 
 SIDE = 224
-MAKERS = {"resnet18": models.resnet18, "vgg16": models.vgg16, "vit_b_16": models.vit_b_16}
+MAKERS = {"resnet18": models.resnet18, "resnet50": models.resnet50, "vgg16": models.vgg16, "vit_b_16": models.vit_b_16}
 
 #: The class whose score everybody explains.
 CLASS = 3

@@ -7,19 +7,17 @@ ratios of neighbours, so that a machine that slows down in between does not deci
 from __future__ import annotations
 
 import argparse
-import platform
 import statistics
 import time
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
 
-import timm
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
+from benchmarks.contest import describe_machine
+from benchmarks.networks import SIDE, build_module
+from benchmarks.peers import zennit_rules
 from explainers.graph.export import export
 from explainers.graph.model import Model
 from explainers.preprocessing import Preprocessing
@@ -32,16 +30,10 @@ from explainers.results import Target
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # zennit-crp's own imports are deprecated in parts
     from crp.attribution import CondAttribution
-    from zennit.composites import EpsilonPlusFlat
-    from zennit.torchvision import ResNetCanonizer, VGGCanonizer
 
-SIDE = 224
-NETWORKS = {
-    "resnet18": (models.resnet18, ResNetCanonizer, "layer3"),
-    "resnet50": (models.resnet50, ResNetCanonizer, "layer3"),
-    "vgg16": (models.vgg16, VGGCanonizer, "features.28"),
-    "vit_b_16": (lambda: timm.create_model("vit_base_patch16_224"), None, ""),
-}
+#: The networks, with the layer whose concepts are asked for; zennit has no rules for one without.
+NETWORKS = {"resnet18": "layer3", "resnet50": "layer3", "vgg16": "features.28", "vit_b_16": ""}
+PACKAGES = ("torch", "torchvision", "zennit", "zennit-crp")
 Contestant = Callable[[], Tensor | None]
 
 
@@ -67,12 +59,8 @@ def cosine(one: Tensor, other: Tensor) -> float:
 
 
 def build(name: str) -> tuple[nn.Module, Model]:
-    """A network with random weights but statistics of its batch norms from data, as a module and as a Model."""
-    torch.manual_seed(0)
-    module = NETWORKS[name][0]()
-    with torch.no_grad():
-        module.train()(torch.randn(8, 3, SIDE, SIDE))
-    module.eval().requires_grad_(False)
+    """A network as a module and as a Model."""
+    module = build_module(name)
     return module, export(module, name, Preprocessing(size=(SIDE, SIDE)))
 
 
@@ -92,13 +80,13 @@ def compare_maps(name: str, pairs: int, batch: int) -> None:
         return propagate(tape, seed_targets(tape.output, targets), rules=rules, account=True).relevance[""][0]
 
     def theirs() -> Tensor:
-        with EpsilonPlusFlat(canonizers=[NETWORKS[name][1]()]).context(module) as modified:
+        with zennit_rules(name).context(module) as modified:
             inputs = images.clone().requires_grad_()
             output = modified(inputs)
             return torch.autograd.grad(output, inputs, seed_targets(output.detach(), targets)[0])[0]
 
     contestants: dict[str, Contestant] = {"gradient": gradient, "lightbox": ours}
-    if NETWORKS[name][1] is not None:
+    if NETWORKS[name]:
         contestants["zennit"] = theirs
     seconds = measure(contestants, pairs)
     line = f"| {name} | {batch} | {statistics.median(seconds['gradient']):.3f} "
@@ -117,7 +105,7 @@ def compare_concepts(name: str, pairs: int, count: int) -> None:
     The cost of a further seed is in units of the plain backward pass below the layer.
     """
     module, model = build(name)
-    layer = NETWORKS[name][2]
+    layer = NETWORKS[name]
     node = model.info.layer(layer).node
     image = torch.randn(1, 3, SIDE, SIDE)
     rules = composite("epsilon-plus-flat", model.info.preprocessing)
@@ -139,7 +127,7 @@ def compare_concepts(name: str, pairs: int, count: int) -> None:
 
     def theirs() -> Tensor:
         conditions = [{layer: [channel], "y": [3]} for channel in channels]
-        kind = EpsilonPlusFlat(canonizers=[NETWORKS[name][1]()])
+        kind = zennit_rules(name)
         inputs = image.clone().requires_grad_()  # more than eight at once would not fit into memory
         parts = attribution.generate(inputs, conditions, kind, batch_size=8, verbose=False)
         return torch.cat([part.heatmap.detach() for part in parts])
@@ -173,14 +161,6 @@ def compare_concepts(name: str, pairs: int, count: int) -> None:
     )
 
 
-def machine() -> str:
-    """The processor, its threads and the versions of all contestants."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    processor = next((line.partition(":")[2].strip() for line in lines if "model name" in line), platform.processor())
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "timm", "zennit", "zennit-crp"))
-    return f"{processor}, {torch.get_num_threads()} threads, Python {platform.python_version()}, {packages}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=7, help="measured runs of each contestant (default: 7)")
@@ -190,7 +170,7 @@ def main() -> None:
     parser.add_argument("--concepts", nargs="+", type=int, default=[8, 64], help="numbers of concepts (default: 8 64)")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    print(f"{machine()}\n")
+    print(f"{describe_machine(PACKAGES, given.threads)}\n")
     print("| network | batch | gradient s | lightbox s | lightbox / gradient | zennit / lightbox | cosine to zennit |")
     print("|---|---|---|---|---|---|---|")
     for name in given.networks:
@@ -201,7 +181,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|")
     for name in given.networks:
-        for count in given.concepts if NETWORKS[name][1] else ():
+        for count in given.concepts if NETWORKS[name] else ():
             compare_concepts(name, given.pairs, count)
 
 

@@ -8,6 +8,7 @@ import streamlit as st
 
 from components.figures import TOOLS, Seen, draw_picture
 from components.heatmap import NINTHS
+from components.session import say_in_link, went_back
 from explainers.regions import Region, shares_of
 from explainers.results import ModelInfo
 
@@ -19,10 +20,9 @@ CONFIG = {**TOOLS, "modeBarButtons": [["select2d", "lasso2d", "zoom2d", "pan2d",
 
 def current_region() -> Region:
     """The region drawn on the picture, at first the link's, in pixels of what the model sees."""
-    state = st.session_state
-    if "region" not in state:
-        state["region"] = parse_region(st.query_params.get("region", ""))
-        state["regions"] = 0
+    state, linked = st.session_state, parse_region(st.query_params.get("region", ""))
+    if "region" not in state or (went_back() and state["region"] != linked):
+        state["region"], state["regions"] = linked, state.get("regions", -1) + 1
     region: Region = state["region"]
     return region
 
@@ -47,12 +47,11 @@ def choose_region(seen: Seen, side: int, hint: str = HINT) -> Region:
     drawn = read_selection(event)
     if drawn and drawn != region:
         _set_region(drawn)
+    say_in_link("region", format_region(region))
     if region:
-        st.query_params["region"] = format_region(region)
         if st.button("Clear region", icon=":material/close:"):
             _set_region(())
     else:
-        st.query_params.pop("region", None)
         st.caption(hint)
         ninth = st.selectbox(
             "Part of the picture", NINTHS, None, key=f"ninth-{st.session_state['regions']}",

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas  # noqa: F401  (Plotly would use one that another thread has imported only half)
 import plotly.graph_objects as go
 from jaxtyping import UInt8
 

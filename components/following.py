@@ -15,8 +15,9 @@ from explainers.results import Result
 
 R = TypeVar("R", bound=Result)
 
-#: How long a page waits before it shows progress, in seconds.
-PATIENCE = 0.4
+#: How long a page waits before it shows progress, and then from one look at it to the next, in seconds. A press that
+#: comes meanwhile is heard at the next look.
+PATIENCE, TICK = 0.4, 0.1
 
 
 def follow(view: str, asked: Mapping[Hashable, Callable[[], Job[R]]]) -> list[Job[R]]:
@@ -42,9 +43,9 @@ def forget(job: Job[Any]) -> None:
     }
 
 
-def wait(jobs: Collection[Job[Any]]) -> bool:
+def wait(jobs: Collection[Job[Any]], seconds: float = PATIENCE) -> bool:
     """Give jobs a moment to end; tells whether all did."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     return all(job.wait(max(0.0, deadline - time.monotonic())) for job in jobs)
 
 
@@ -53,8 +54,9 @@ def finished(jobs: Collection[Job[Any]], words: str) -> bool:
 
     What a person does meanwhile begins the page anew all the same.
     """
-    place = st.empty()
-    while not wait(jobs):
+    place, seconds = st.empty(), PATIENCE
+    while not wait(jobs, seconds):
+        seconds = TICK
         share = sum(1.0 if job.done else job.progress for job in jobs) / len(jobs)
         place.progress(share, f"{words} …" + (f" {share:.0%}" if share else ""))
     place.empty()

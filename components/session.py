@@ -32,6 +32,10 @@ class Workspace:
     model: Any
     pictures: Sequence[Sample | Picture]
 
+    def open_next(self, index: int) -> Picture:
+        """Open the picture behind the one at an index; behind the last is the first."""
+        return open_picture(self.pictures[(index + 1) % len(self.pictures)])
+
 
 def current_workspace() -> Workspace:
     """The workspace that the entry has set up before it ran the page.
@@ -50,6 +54,17 @@ def went_back() -> bool:
     """Tell whether the browser's Back or Forward began this run: what its link says goes before what was chosen."""
     context = get_script_run_ctx()
     return bool(context and context.is_history_navigation)
+
+
+def say_in_link(key: str, value: str) -> None:
+    """Have the page's link say a choice, or "" for nothing about it.
+
+    Nothing is sent when it does already: a whole address that arrives late would undo what the browser wrote since.
+    """
+    if not value:
+        st.query_params.pop(key, None)
+    elif st.query_params.get(key) != value:
+        st.query_params[key] = value
 
 
 def uploaded_models() -> dict[str, Any]:
@@ -106,12 +121,9 @@ def choose_model() -> Any:
     st.session_state["chosen_model"] = chosen
     if chosen in uploads:
         link = name_in_links(uploads[chosen].info.digest)
-        if link in shared:
-            st.query_params["model"] = link
-        else:
-            st.query_params.pop("model", None)
+        say_in_link("model", link if link in shared else "")
         return uploads[chosen]
-    st.query_params["model"] = chosen
+    say_in_link("model", chosen)
     st.caption(samples[chosen].sentence)
     with st.expander("What should you find here? (spoiler)"):
         st.markdown(samples[chosen].spoiler)

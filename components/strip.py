@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import streamlit as st
 
-from components.session import SHARED, open_picture, went_back
+from components.session import SHARED, open_picture, say_in_link, went_back
 from components.theme import ACCENT
 from explainers.errors import ImageError
 from explainers.images import Picture, Sample, thumbnail
@@ -47,10 +47,8 @@ def choose_picture(pictures: Sequence[Sample | Picture]) -> int:
             "Next", icon=":material/chevron_right:", key="next", on_click=go, args=(chosen + 1,), shortcut="Right"
         )
         st.caption(f"{chosen + 1} of {len(names)}", width="content")
-    if isinstance(pictures[chosen], Sample) or state.get("source") == SHARED:
-        st.query_params["image"] = names[chosen]
-    else:
-        st.query_params.pop("image", None)
+    public = isinstance(pictures[chosen], Sample) or state.get("source") == SHARED
+    say_in_link("image", names[chosen] if public else "")
     return chosen
 
 

@@ -7,13 +7,13 @@ from components.drawn_region import explained_region
 from components.headline import draw_headline
 from components.panels import draw_panels, follow_methods
 from components.question import ask_question
-from components.session import current_workspace, open_picture
+from components.session import current_workspace
 from explainers import compute
 from explainers.errors import LightboxError
 from explainers.targets import choose_target
 
 workspace = current_workspace()
-model, pictures = workspace.model, workspace.pictures
+model = workspace.model
 try:
     asked = ask_question(workspace)
     picture, prediction = asked.picture, asked.prediction
@@ -27,7 +27,7 @@ try:
     target = choose_target(model.info, prediction, asked.wanted, asked.versus, region)
     draw_headline(model.info, prediction, target, picture)
     if draw_panels(model.info, picture, methods, follow_methods(model, picture, target, chosen)):
-        following = open_picture(pictures[(asked.index + 1) % len(pictures)])
+        following = workspace.open_next(asked.index)
         compute.prefetch(model, following, asked.wanted, asked.versus, region, chosen)
 except LightboxError as error:
     st.error(str(error), icon=":material/error:")

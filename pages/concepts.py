@@ -13,7 +13,7 @@ from components.following import settle
 from components.headline import draw_headline
 from components.prototypes.part_sources import find_sources
 from components.question import ask_question
-from components.session import current_workspace, open_picture
+from components.session import current_workspace
 from explainers import compute
 from explainers.errors import LightboxError
 from explainers.targets import choose_target
@@ -43,7 +43,7 @@ try:
     elif (concept := opened(ORIGIN)) is not None:
         draw_origin(scene, references, concept)
     elif draw_decision(scene, references, count):
-        following = open_picture(workspace.pictures[(asked.index + 1) % len(workspace.pictures)])
+        following = workspace.open_next(asked.index)
         compute.prefetch_concepts(model, following, asked.wanted, layer, asked.versus, region, count)
 except LightboxError as error:
     st.error(str(error), icon=":material/error:")

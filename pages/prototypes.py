@@ -9,7 +9,7 @@ from components.headline import draw_headline
 from components.prototypes import family as families
 from components.prototypes.views import choose_view, draw_view
 from components.question import ask_question
-from components.session import current_workspace, open_picture
+from components.session import current_workspace
 from explainers import compute
 from explainers.errors import LightboxError
 from explainers.results import Target
@@ -30,7 +30,7 @@ try:
     if asked.versus:
         st.caption("Cases of one class are compared here, so *Rather than* changes nothing.")
     if draw_view(choose_view(model.info), scene, workspace, prediction.top(families.LIKELY), count):
-        following = open_picture(workspace.pictures[(asked.index + 1) % len(workspace.pictures)])
+        following = workspace.open_next(asked.index)
         compute.prefetch_concepts(model, following, asked.wanted, layer)
 except LightboxError as error:
     st.error(str(error), icon=":material/error:")

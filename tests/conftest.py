@@ -105,6 +105,27 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
+def expect_verdict(page: Page) -> None:
+    """Wait for the verdict on a decision, in one of its wordings."""
+    words = re.compile("Ordinary|Unusual|Unlike anything seen for this class")
+    expect(page.locator(".lightbox-verdict .word")).to_have_text(words)
+
+
+@pytest.fixture(scope="module")
+def indexed(app_address: str, browser: Browser) -> None:
+    """The index of the digits, built with the button on the page."""
+    page = browser.new_page()
+    page.set_default_timeout(120_000)
+    page.goto(f"{app_address}/prototypes?model=digits")
+    button = page.get_by_role("button", name="Build the index")
+    expect(button.or_(page.locator(".lightbox-verdict")).first).to_be_visible()
+    if button.is_visible():  # unless another test of the file has built it
+        button.click()
+    expect_verdict(page)
+    expect(page.get_by_text("Building the index")).to_have_count(0)
+    page.close()
+
+
 @pytest.fixture
 def open_app(app_address: str, browser: Browser) -> Iterator[Callable[..., Page]]:
     """Open the app at a link in a browser session of its own; sessions end with the test."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 import onnx
+import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
 
 from explainers.errors import ModelError, UnsafeFileError, UnsupportedOperatorError
 
@@ -35,6 +39,18 @@ def write(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     helper.set_model_props(model, metadata or {})
     return model.SerializeToString()
+
+
+def write_old(module: nn.Module, images: Tensor, opset: int | None = None, batch: str | None = "batch") -> bytes:
+    """Write a network by torch's older exporter; without ``batch`` for as many images as are given."""
+    file = io.BytesIO()
+    axes = {"images": {0: batch}} if batch else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch is about to retire this exporter, and says so
+        torch.onnx.export(
+            module, (images,), file, dynamo=False, opset_version=opset, dynamic_axes=axes, input_names=["images"]
+        )
+    return file.getvalue()
 
 
 node = helper.make_node

@@ -14,7 +14,7 @@ import timm
 import torch
 from axe_playwright_python.sync_playwright import Axe
 from jaxtyping import Float
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 from skimage.color import deltaE_cie76, rgb2lab
 
 from components.concepts.bars import AGAINST, FOR
@@ -45,21 +45,6 @@ PAGES = {
     "model": ("model", "[data-testid=stMain] input[type=file]"),
     "activity": ("activity", "[data-testid=stMetric]"),
 }
-
-
-@pytest.fixture(scope="module")
-def indexed(app_address: str, browser: Browser) -> None:
-    """Build the index of the digits with the button on the page."""
-    page = browser.new_page()
-    page.set_default_timeout(120_000)
-    page.goto(f"{app_address}/prototypes?model=digits")
-    button, verdict = page.get_by_role("button", name="Build the index"), page.locator(".lightbox-verdict")
-    button.or_(verdict).first.wait_for()
-    if button.is_visible():  # unless another page has built it
-        button.click()
-    verdict.wait_for()
-    expect(page.get_by_text("Building the index")).to_have_count(0)
-    page.close()
 
 
 def settle(page: Page, selector: str) -> None:

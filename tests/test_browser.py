@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,8 @@ import torch
 from PIL import Image
 from playwright.sync_api import Page, expect
 from pydicom.data import get_testdata_file
+
+from tests.onnx_files import write_old
 
 HEATMAP = ".js-plotly-plot .heatmaplayer image"
 
@@ -203,14 +204,12 @@ def test_a_checkpoint_is_tested_accepted_and_explained_for_its_session_only(open
     assert "pets" not in other.content()
 
 
-def test_an_onnx_file_with_class_names_is_explained(open_app: Callable[..., Page], tmp_path: Path):
+def test_an_onnx_file_with_class_names_is_explained(open_app: Callable[..., Page]):
     torch.manual_seed(0)
     network = timm.create_model("mobilenetv3_small_050", num_classes=3).eval()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own
-        torch.onnx.export(network, torch.zeros(1, 3, 224, 224), tmp_path / "leaf.onnx", dynamo=False)
+    file = write_old(network, torch.zeros(1, 3, 224, 224), batch=None)
     page = open_app("model")
-    upload_model(page, (tmp_path / "leaf.onnx").read_bytes(), "leaf.onnx", "oak\nbeech\nmaple\n")
+    upload_model(page, file, "leaf.onnx", "oak\nbeech\nmaple\n")
     page.get_by_role("button", name="Test this model").click()
     page.get_by_role("button", name="Use this model").click()
     expect_heatmap(page)

@@ -222,6 +222,8 @@ def test_a_region_asks_for_the_concepts_in_it(open_app: Callable[..., Page]):
     expect(page.get_by_text(re.compile("in the region"))).to_be_visible()
     page.get_by_role("button", name="Clear region").click()
     expect(page.get_by_text(re.compile("in the region"))).to_have_count(0)
+    page.go_back()
+    expect(page.get_by_text(re.compile("in the region"))).to_be_visible()
 
 
 def test_the_origin_of_a_concept_is_drawn_and_has_a_link(open_app: Callable[..., Page]):

@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -25,8 +27,14 @@ from components.heatmap import (
 )
 from explainers.regions import pixels_of, region_mask, shares_of
 from explainers.results import Attribution, pack
+from tests.conftest import ROOT
 
 GREY = np.full((8, 8, 3), 128, np.uint8)
+
+
+def test_pandas_is_there_whole_before_a_chart_is_drawn() -> None:
+    code = "import sys, components.figures; print(hasattr(sys.modules.get('pandas'), 'Series'))"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "True\n"
 
 
 def spot(value: float = 1.0) -> np.ndarray:

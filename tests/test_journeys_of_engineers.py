@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch import nn
 from explainers.preprocessing import Preprocessing
 from sample_models import SIZE, gallery, lesions
 from tests.journeys import Journey, screenshots
+from tests.onnx_files import write_old
 from tests.test_browser import HEATMAP, headline, upload_model
 
 #: What a build of an index may take on a computer that is busy with other things.
@@ -231,16 +231,14 @@ def test_a_checkpoint_and_pictures_of_ones_own_go_all_the_way_to_the_downloads(j
 
 
 def test_an_onnx_file_and_pictures_of_ones_own_go_all_the_way_to_reference_samples(
-    journey: Callable[..., Journey], tmp_path: Path
+    journey: Callable[..., Journey],
 ):
     torch.manual_seed(1)
     network = timm.create_model("resnet10t", num_classes=3).eval()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own
-        torch.onnx.export(network, torch.zeros(1, 3, 224, 224), tmp_path / "export.onnx", dynamo=False)
+    file = write_old(network, torch.zeros(1, 3, 224, 224), batch=None)
     walk = journey("model")
     page = walk.page
-    accept_model(walk, (tmp_path / "export.onnx").read_bytes(), "export.onnx")
+    accept_model(walk, file, "export.onnx")
     upload_pictures(walk)
     output, expected = explained_output(download(page, "Array")[1], network)
     assert output == pytest.approx(expected, abs=1e-3)

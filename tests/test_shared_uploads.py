@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from PIL import Image
 from playwright.sync_api import FilePayload, Page, expect
 from torch import nn
 
+from tests.onnx_files import write_old
 from tests.picture_files import save
 from tests.test_browser import expect_heatmap, upload_model
 
 
-def write_network(file: Path) -> bytes:
+def write_network() -> bytes:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own
-        torch.onnx.export(network.eval(), torch.zeros(1, 3, 32, 32), file, dynamo=False)
-    return file.read_bytes()
+    return write_old(network.eval(), torch.zeros(1, 3, 32, 32), batch=None)
 
 
 def draw(*colours: str) -> list[FilePayload]:
@@ -43,14 +39,12 @@ def offers(page: Page, name: str) -> int:
     return count
 
 
-def test_a_model_is_seen_by_others_once_it_is_shared_and_until_it_is_taken_back(
-    open_app: Callable[..., Page], tmp_path: Path
-) -> None:
+def test_a_model_is_seen_by_others_once_it_is_shared_and_until_it_is_taken_back(open_app: Callable[..., Page]) -> None:
     owner = open_app("model")
     owner.get_by_role("heading", name="Bring your own").wait_for()
     owner.get_by_test_id("stSidebar").locator("input[type=file]").set_input_files(draw("teal"))
     expect(owner.get_by_text("Yours", exact=True)).to_be_visible()
-    upload_model(owner, write_network(tmp_path / "thorax.onnx"), "thorax.onnx")
+    upload_model(owner, write_network(), "thorax.onnx")
     owner.get_by_role("button", name="Test this model").click()
     owner.get_by_role("button", name="Use this model").click()
     expect_heatmap(owner)

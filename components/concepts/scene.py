@@ -12,7 +12,7 @@ import streamlit as st
 import sample_models
 from components.concepts.names import Names, title_of
 from components.figures import Seen
-from components.session import Workspace, went_back
+from components.session import Workspace, say_in_link, went_back
 from explainers import compute
 from explainers.images import Picture
 from explainers.index import Index
@@ -85,10 +85,7 @@ def choose_layer(model: Any, default: str = "", key: str = "layer") -> str:
         "The numbers are how many concepts it has, and its rows and columns of places. Type to search.",
     )
     state[key] = name
-    if model.info.private:
-        st.query_params.pop(key, None)
-    else:
-        st.query_params[key] = name
+    say_in_link(key, "" if model.info.private else name)
     return name
 
 

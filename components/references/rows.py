@@ -100,7 +100,7 @@ def make_tiles(scene: Scene, layer: str, concept: int, references: Sequence[Refe
     """Draw reference samples as tiles, whole and plain as long as their heatmaps are not there."""
     tiles = []
     for reference in references:
-        scores = read_heatmap(concept, reference) if reference.job.done else None
+        scores = peek_heatmap(concept, reference)
         key = (scene.info.digest, reference.picture.digest, layer, concept, scores is None)
         address = encode_once(key, partial(draw_cut, scene, reference.picture, scores))
         words = tell_reference(scene, layer, concept, reference)
@@ -112,7 +112,7 @@ def tell_reference(scene: Scene, layer: str, concept: int, reference: Reference)
     """Say which picture a reference sample is, what the model says of it, and once it is known where the concept is."""
     label = f", labelled {reference.picture.label}" if reference.picture.label else ""
     words = f"{reference.picture.name}{label}: the model says {scene.info.class_names[reference.klass]}"
-    scores = read_heatmap(concept, reference) if reference.job.done else None
+    scores = peek_heatmap(concept, reference)
     if scores is None:
         return words
     key = (scene.info.digest, reference.picture.digest, layer, concept, "words")
@@ -130,6 +130,11 @@ def draw_whole(scene: Scene, concept: int, reference: Reference) -> UInt8[np.nda
     crop = scene.info.preprocessing.crop(reference.picture.pixels)
     scores = read_heatmap(concept, reference)
     return crop if scores is None else draw_here(crop, scores)
+
+
+def peek_heatmap(concept: int, reference: Reference) -> Float32[np.ndarray, "h w"] | None:
+    """Read a reference sample's heatmap if it is there by now."""
+    return read_heatmap(concept, reference) if reference.job.done else None
 
 
 def read_heatmap(concept: int, reference: Reference) -> Float32[np.ndarray, "h w"] | None:
