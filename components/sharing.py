@@ -13,6 +13,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explainers.images import Picture
+from explainers.results import ModelInfo
 
 MEANING = (
     "Everybody who can open this server finds {what} in the lists at the left, marked as shared, until you take {it} "
@@ -37,6 +38,11 @@ def shared_pictures() -> Sequence[Picture]:
 def name_in_links(digest: str) -> str:
     """Call a shared model in a link, by its digest."""
     return f"shared-{digest[:16]}"
+
+
+def may_be_in_links(info: ModelInfo) -> bool:
+    """Whether a link may say how a model's layers are called: not those of an upload, unless it is shared."""
+    return not info.private or name_in_links(info.digest) in shared_models()
 
 
 def withdraw(session: str) -> None:

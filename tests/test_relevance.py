@@ -541,6 +541,20 @@ def test_a_small_budget_changes_memory_but_not_relevance() -> None:
     assert not scarce.derived
 
 
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_seeds_that_go_one_by_one_share_ratios_and_end_where_those_together_do(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for model in (small(), transformer()):
+        rules = composite(name, model.info.preprocessing)
+        tape, apart = recorded(model), recorded(model)
+        together = relevance(tape, seeds(tape, 5), rules=rules)
+        with monkeypatch.context() as patch:
+            patch.setattr("explainers.relevance.propagation.CACHE", 1)
+            torch.testing.assert_close(relevance(apart, seeds(tape, 5), rules=rules), together)
+        assert len(apart.derived) > len(tape.derived)
+
+
 def test_denominators_are_made_once() -> None:
     tape = recorded(small())
     relevance(tape, seeds(tape))

@@ -65,6 +65,12 @@ def test_a_model_is_seen_by_others_once_it_is_shared_and_until_it_is_taken_back(
     expect_heatmap(guest)
     expect(guest.get_by_role("combobox", name="Model")).to_have_value("thorax · shared")
 
+    guest.get_by_role("link", name="What did it use?").click()
+    expect(guest.get_by_role("combobox", name="Layer")).to_be_visible()
+    expect(guest).to_have_url(re.compile("layer="))
+    guest.get_by_role("link", name="Where did it look?").click()
+    expect_heatmap(guest)
+
     card.get_by_role("button", name="Take back").click()
     expect(card.get_by_role("button", name="Share with everybody on this server")).to_be_visible()
     guest.reload()

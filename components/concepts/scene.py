@@ -13,6 +13,7 @@ import sample_models
 from components.concepts.names import Names, title_of
 from components.figures import Seen
 from components.session import Workspace, say_in_link, went_back
+from components.sharing import may_be_in_links
 from explainers import compute
 from explainers.images import Picture
 from explainers.index import Index
@@ -71,7 +72,8 @@ def choose_layer(model: Any, default: str = "", key: str = "layer") -> str:
     layers = {layer.name: layer for layer in compute.concept_layers(model)}
     default = default or compute.default_concept_layer(model)
     state, linked = st.session_state, st.query_params.get(key)
-    if went_back() and not model.info.private:
+    linkable = may_be_in_links(model.info)
+    if went_back() and linkable:
         state[key] = linked
     wanted = state.pop("next_layer", None) or state.get(key) or linked
     names = list(layers)
@@ -85,7 +87,7 @@ def choose_layer(model: Any, default: str = "", key: str = "layer") -> str:
         "The numbers are how many concepts it has, and its rows and columns of places. Type to search.",
     )
     state[key] = name
-    say_in_link(key, "" if model.info.private else name)
+    say_in_link(key, name if linkable else "")
     return name
 
 
