@@ -31,7 +31,7 @@ STYLE = """<style>
 .lightbox-tiles figure:first-child img {transform-origin: left;}
 .lightbox-tiles figure:nth-last-child(-n+2) img {transform-origin: right;}
 .lightbox-tiles figcaption {font-size: 0.72rem; line-height: 1.3; margin-top: 3px; opacity: 0.8; overflow: hidden;
-  text-overflow: ellipsis; white-space: nowrap; text-align: center;}
+  text-overflow: ellipsis; white-space: pre; text-align: center;}
 .lightbox-tiles .first {margin-right: 8px;}
 .lightbox-tiles .words {grid-column: 2 / -1; align-self: center; font-size: 0.9rem; opacity: 0.8; padding: 0 8px;}
 </style>"""
@@ -39,11 +39,16 @@ STYLE = """<style>
 
 @dataclass(frozen=True)
 class Tile:
-    """A small picture as an address that holds it, with a line below it and what it says under the cursor."""
+    """A small picture as an address that holds it, with a line or two below it and what it says under the cursor."""
 
     address: str
     caption: str
     says: str
+
+
+def caption_of(said: str, label: str | None, classes: Sequence[str]) -> str:
+    """What stands below a sample: what the model says of it and, where its label is another class, that below it."""
+    return f"{said}\nlabel {label}" if label in classes and label != said else said
 
 
 def draw_tiles(first: Tile | None, tiles: Sequence[Tile], count: int, words: str = "", grow: bool = True) -> None:

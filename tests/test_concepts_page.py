@@ -21,6 +21,7 @@ from components.concepts.scene import Scene
 from components.concepts.what_if import tabulate
 from components.references.index import reference_set, say_seconds
 from components.references.samples import bound, draw_reference, smooth
+from components.tiles import caption_of
 from explainers import compute
 from explainers.cache import Cache
 from explainers.images import Picture
@@ -121,6 +122,20 @@ def test_what_if_sets_the_best_classes_of_before_and_after_side_by_side():
     assert "-60.0" in table
     assert "&lt;dog&gt;" in table
     assert "<dog>" not in table
+
+
+def test_points_are_the_difference_of_the_percentages_that_stand_beside_them():
+    shares = np.array([[0.3526, 0.6474], [0.3494, 0.6506]], np.float32)
+    found = WhatIf(np.zeros((2, 2), np.float32), shares, np.zeros((2, 8, 8), np.float32), np.zeros(2, np.float32))
+    table = tabulate(make_scene().info, found)
+    assert ["35.3%" in table, "34.9%" in table, "-0.4" in table] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("label", "below"), [("cup", "cat\nlabel cup"), ("cat", "cat"), ("moka pot", "cat"), (None, "cat")]
+)
+def test_a_sample_says_its_label_where_that_is_another_class_than_the_models(label: str | None, below: str):
+    assert caption_of("cat", label, ("cat", "cup")) == below
 
 
 def test_the_table_lists_every_concept_with_its_name_most_relevant_first():

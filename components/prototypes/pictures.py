@@ -8,7 +8,7 @@ from functools import partial
 
 from components.prototypes.family import Family
 from components.session import open_picture
-from components.tiles import Tile, encode_once
+from components.tiles import Tile, caption_of, encode_once
 from explainers.errors import ImageError
 from explainers.images import Picture
 from explainers.results import ModelInfo
@@ -28,7 +28,8 @@ def draw_sample(family: Family, row: int) -> Tile:
     picture, one = open_picture(family.index.samples[row]), family.index.table.iloc[row]
     said = family.name(int(one["predicted"]))
     label = f", labelled {one['label_name']}" if one["label_name"] else ""
-    return Tile(draw_crop(family.scene.info, picture), said, f"{one['name']}{label}: the model says {said}")
+    caption = caption_of(said, str(one["label_name"]), family.scene.info.class_names)
+    return Tile(draw_crop(family.scene.info, picture), caption, f"{one['name']}{label}: the model says {said}")
 
 
 def draw_crop(info: ModelInfo, picture: Picture) -> str:

@@ -17,7 +17,7 @@ from components.following import begin_anew, follow, settle
 from components.heatmap import describe
 from components.references.samples import draw_here, draw_reference
 from components.session import open_picture
-from components.tiles import SIDE, Tile, draw_tiles, encode_once, keep_once
+from components.tiles import SIDE, Tile, caption_of, draw_tiles, encode_once, keep_once
 from explainers import compute
 from explainers.cache import Job
 from explainers.errors import ImageError, LightboxError
@@ -104,7 +104,8 @@ def make_tiles(scene: Scene, layer: str, concept: int, references: Sequence[Refe
         key = (scene.info.digest, reference.picture.digest, layer, concept, scores is None)
         address = encode_once(key, partial(draw_cut, scene, reference.picture, scores))
         words = tell_reference(scene, layer, concept, reference)
-        tiles.append(Tile(address, scene.info.class_names[reference.klass], words))
+        names = scene.info.class_names
+        tiles.append(Tile(address, caption_of(names[reference.klass], reference.picture.label, names), words))
     return tiles
 
 
