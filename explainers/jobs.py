@@ -56,18 +56,22 @@ class Progress:
         return (self.total - self.done) / self.rate if self.rate > 0 else None
 
 
+#: For how many seconds what may be asked for next lets all else go first; then it takes its turn, or it never would.
+YIELD = 20.0
+
+
 class Workers:
     """Threads that take tasks by urgency: 0 for what a person waits for, 1 for what may be asked for next."""
 
     def __init__(self, count: int = 2) -> None:
-        self._tasks: queue.PriorityQueue[tuple[int, int, Callable[[], None]]] = queue.PriorityQueue()
+        self._tasks: queue.PriorityQueue[tuple[float, int, Callable[[], None]]] = queue.PriorityQueue()
         self._order = itertools.count()
         for number in range(count):
             threading.Thread(target=self._work, name=f"worker-{number}", daemon=True).start()
 
     def add(self, task: Callable[[], None], urgency: int = 0) -> None:
         """Queue a task; it must keep its own errors."""
-        self._tasks.put((urgency, next(self._order), task))
+        self._tasks.put((time.monotonic() + YIELD * urgency, next(self._order), task))
 
     def _work(self) -> None:
         while True:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,20 @@ def test_twenty_threads_that_ask_at_once_cause_one_computation():
     assert len({id(job.result(5)) for job in jobs}) == 1
     assert len(calls) == 1
     assert cache.counters.joined == 19
+
+
+def test_what_may_be_asked_for_next_takes_its_turn_in_the_end(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("explainers.jobs.YIELD", 0.2)
+    cache, order, gate = Cache(workers=1), list[str](), threading.Event()
+    cache.submit("busy", lambda progress: prediction(gate.wait(5)))
+    ahead = cache.submit("ahead", lambda progress: order.append("ahead") or prediction(), urgency=1)
+    early = cache.submit("early", lambda progress: order.append("early") or prediction())
+    time.sleep(0.3)
+    late = cache.submit("late", lambda progress: order.append("late") or prediction())
+    gate.set()
+    for job in (ahead, early, late):
+        job.result(5)
+    assert order == ["early", "ahead", "late"]
 
 
 def test_an_error_reaches_everybody_who_waits_and_is_tried_again_next_time():
