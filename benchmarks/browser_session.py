@@ -24,6 +24,9 @@ from websockets.sync.client import ClientConnection, connect
 #: How long a person waits for a picture before calling it an error, in seconds.
 PATIENCE = 180.0
 
+#: How long a part of the page that runs by itself may leave its call unanswered before it is taken for gone.
+GONE = 15.0
+
 
 class Session:
     """One connection, and what is on the screen."""
@@ -33,6 +36,7 @@ class Session:
         self.widgets, self.metrics, self.timers = dict[str, str](), dict[str, int](), dict[str, tuple[float, float]]()
         self.errors, self.marks, self.position, self.running = list[str](), dict[str, float](), (0, 0), True
         self.begins_anew = False
+        self.unanswered: float | None = None
         self.send(name=page)
 
     def send(self, *states: WidgetState, page: str = "", name: str = "", fragment: str = "") -> None:
@@ -42,7 +46,7 @@ class Session:
         asked.query_string, asked.page_script_hash, asked.page_name = self.query, page or self.page, name
         asked.fragment_id, asked.is_auto_rerun = fragment, bool(fragment)
         asked.widget_states.widgets.extend(states)
-        self.running = True
+        self.running, self.unanswered = True, time.monotonic() if fragment else None
         self.socket.send(message.SerializeToString())
 
     def click(self, key: str) -> None:
@@ -69,7 +73,9 @@ class Session:
             raise RuntimeError(f"{self.errors[0]} at {self.query}")
 
     def run_fragments(self) -> None:
-        """Run the parts of the page whose time has come."""
+        """Run the parts of the page whose time has come; one that has just gone gets no answer."""
+        if self.unanswered is not None and time.monotonic() - self.unanswered > GONE:
+            self.running, self.unanswered = False, None
         for fragment, (interval, due) in self.timers.items():
             if not self.running and time.monotonic() >= due:
                 self.timers[fragment] = interval, time.monotonic() + interval
@@ -77,6 +83,7 @@ class Session:
 
     def read(self, data: str | bytes) -> None:
         """Take in one message."""
+        self.unanswered = None
         message = ForwardMsg.FromString(data)
         kind = message.WhichOneof("type")
         if kind == "new_session":

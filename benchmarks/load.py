@@ -42,6 +42,9 @@ METHODS = {
 }
 INDEXED = "lesions-biased"
 
+#: Where the page says that a method cannot explain a model.
+UNABLE = {("lesions-prototypes", "lrp")}
+
 
 @dataclass(frozen=True)
 class View:
@@ -123,7 +126,8 @@ class Person:
 
     def visit(self, model: str) -> None:
         """Look at a model: some pictures by some methods, then, where there is an index, concepts and prototypes."""
-        methods = tuple(self.chance.sample(list(METHODS), self.chance.randint(1, 4)))
+        able = [method for method in METHODS if (model, method) not in UNABLE]
+        methods = tuple(self.chance.sample(able, self.chance.randint(1, 4)))
         view, start = View("attribution", model, 0, methods), time.perf_counter()
         kind = self.book.begin(view)
         with opened(self.address, model=model, methods=[METHODS[method] for method in methods]) as session:
