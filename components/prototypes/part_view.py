@@ -16,7 +16,7 @@ from components.following import finished, follow
 from components.headline import plain
 from components.heatmap import View, blend, locate
 from components.prototypes.part_sources import LEARNT, find_sample, find_sources, find_splits
-from components.session import open_picture
+from components.session import open_picture, say_in_link
 from components.theme import ACCENT
 from components.tiles import SIDE, Tile, draw_tiles, encode_once
 from explainers import compute
@@ -93,10 +93,7 @@ def _toggle(prototype: int, rejected: Collection[int]) -> None:
 
 
 def _reject(prototypes: Collection[int]) -> None:
-    if prototypes:
-        st.query_params["reject"] = ",".join(str(one) for one in sorted(prototypes))
-    else:
-        st.query_params.pop("reject", None)
+    say_in_link("reject", ",".join(str(one) for one in sorted(prototypes)))
 
 
 def make_tiles(scene: Scene, found: PartMaps, source: Source) -> list[Tile]:

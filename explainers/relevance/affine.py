@@ -26,13 +26,15 @@ def propagate_affine(step: Step) -> Shares:
     for part in rule.parts:
         terms = [term for term in part.terms if not vanishes(step, term)]
         stabilised = partial(denominator, step, part, terms, rule.stabilizer)
-        quotient = step.divide((part, rule.stabilizer), stabilised, spare=part.terms == PLAIN)
+        plain = part.terms == PLAIN
+        quotient = step.divide((part, rule.stabilizer), stabilised, spare=plain)
         if part.outputs:
             quotient = quotient * (step.tape.value(step.node) * part.outputs > 0)
         if part.share != 1:
             quotient = quotient * part.share
         if step.account is not None:
-            settle(step, part, quotient, stabilised(), rule.stabilizer)
+            signs = step.tape.value(step.node) if plain else stabilised()
+            settle(step, part, quotient, signs, rule.stabilizer)
         for term in terms:
             pulled = pull_back(step, part, term, quotient)
             yield source, Relevance(pulled, modify_input(step, term), (source, term.input))
@@ -46,12 +48,12 @@ def denominator(step: Step, part: Part, terms: list[Term], epsilon: float) -> Fl
 
 
 def settle(
-    step: Step, part: Part, quotient: Float[Tensor, "seed *shape"], stabilised: Float[Tensor, "*shape"], epsilon: float
+    step: Step, part: Part, quotient: Float[Tensor, "seed *shape"], signs: Float[Tensor, "*shape"], epsilon: float
 ) -> None:
-    """Note what of a part's relevance ends in the bias and in the stabiliser."""
+    """Note what of a part's relevance ends in the bias and in the stabiliser, which has the sign of ``signs``."""
     spatial = 0 if step.node.target == aten.linear.default else quotient.dim() - 3
     if not part.sign:
-        step.lose("epsilon", quotient, torch.copysign(stabilised.new_tensor(epsilon), stabilised))
+        step.lose("epsilon", quotient, torch.copysign(signs.new_tensor(epsilon), signs))
     sums = quotient.sum(tuple(range(-spatial, 0)), keepdim=True) if spatial else quotient
     if part.sign:
         step.lose("epsilon", sums, part.sign * epsilon)
