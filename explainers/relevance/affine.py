@@ -15,7 +15,6 @@ from explainers.relevance.rules import Part, Term, negative, positive, same, sta
 from explainers.relevance.step import Relevance, Shares, Step, fold, unfold
 
 aten = torch.ops.aten
-PLAIN = (Term(same, same, same),)
 KEEPING_SIGN = frozenset({aten.max_pool2d.default, aten.dropout.default, aten.adaptive_avg_pool2d.default})
 
 
@@ -25,26 +24,22 @@ def propagate_affine(step: Step) -> Shares:
     (source,) = step.sources
     for part in rule.parts:
         terms = [term for term in part.terms if not vanishes(step, term)]
-        stabilised = partial(denominator, step, part, terms, rule.stabilizer)
-        plain = part.terms == PLAIN
-        quotient = step.divide((part, rule.stabilizer), stabilised, spare=plain)
+        plain = part.terms == (Term(same, same, same),)
+        if plain:
+            signs = step.tape.value(step.node)
+            quotient = step.relevance.over(stabilize(signs, rule.stabilizer), spare=True)
+        else:
+            compute = partial(stabilised_sum, step, part, terms, rule.stabilizer)
+            signs = step.tape.remember((step.node, part, rule.stabilizer), compute)
+            quotient = step.relevance.over(signs)
         if part.outputs:
             quotient = quotient * (step.tape.value(step.node) * part.outputs > 0)
         if part.share != 1:
             quotient = quotient * part.share
         if step.account is not None:
-            signs = step.tape.value(step.node) if plain else stabilised()
             settle(step, part, quotient, signs, rule.stabilizer)
         for term in terms:
-            pulled = pull_back(step, part, term, quotient)
-            yield source, Relevance(pulled, modify_input(step, term), (source, term.input))
-
-
-def denominator(step: Step, part: Part, terms: list[Term], epsilon: float) -> Float[Tensor, "*shape"]:
-    """The stabilised sum of the terms: the output itself, or another forward pass, made once for each tape."""
-    if part.terms == PLAIN:
-        return stabilize(step.tape.value(step.node), epsilon)
-    return step.tape.remember((step.node, part, epsilon), partial(stabilised_sum, step, part, terms, epsilon))
+            yield source, Relevance(pull_back(step, part, term, quotient), modify_input(step, term))
 
 
 def settle(

@@ -71,7 +71,7 @@ def add(step: Step, second: float = 1.0) -> Shares:
         value = step.argument(place, "other")
         if operand in step.sources:
             shared = fit(quotient, value)
-            yield operand, Relevance(shared if sign == 1 else shared * sign, value, operand)
+            yield operand, Relevance(shared if sign == 1 else shared * sign, value)
         elif operand not in step.assignment.carriers:
             step.lose("constants", quotient, value * sign)
 
@@ -85,7 +85,7 @@ def share(step: Step) -> Shares:
     if len(step.carried) > 1:
         quotient = quotient / len(step.carried)
     for node, pulled in step.pull_back({0: quotient}).items():
-        yield node, Relevance(pulled, step.tape.value(node), node)
+        yield node, Relevance(pulled, step.tape.value(node))
 
 
 def multiply(step: Step) -> Shares:
@@ -129,7 +129,7 @@ def normalise(step: Step) -> Shares:
     pulled = quotient.reshape(-1, *rows.shape) / (rows.sub(centre).square().mean(axes, keepdim=True) + epsilon).sqrt()
     if centred:
         pulled = pulled - pulled.mean([axis + (axis >= 0) for axis in axes], keepdim=True)
-    yield source, Relevance(pulled.reshape(quotient.shape), values, source)
+    yield source, Relevance(pulled.reshape(quotient.shape), values)
 
 
 def softmax(step: Step) -> Shares:
@@ -140,7 +140,7 @@ def softmax(step: Step) -> Shares:
     quotient = total - weights * total.sum(dim + (dim >= 0), keepdim=True)
     step.lose("softmax", total)
     step.lose("softmax", quotient, -logits)
-    yield source, Relevance(quotient, logits, source)
+    yield source, Relevance(quotient, logits)
 
 
 def attend(step: Step) -> Shares:
@@ -171,7 +171,7 @@ def attend(step: Step) -> Shares:
     for place, pulled in found.items():
         step.lose("softmax", pulled, -step.argument(place, ""))
         if nodes[place] in step.sources:
-            yield nodes[place], Relevance(pulled, step.argument(place, ""), nodes[place])
+            yield nodes[place], Relevance(pulled, step.argument(place, ""))
 
 
 def overloads(names: str) -> frozenset[Any]:

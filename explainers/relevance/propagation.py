@@ -80,8 +80,7 @@ def propagate(
         counts.backward += 1
     route = Route.find(assign(model, rules), begin, ends)
     with torch.no_grad():
-        parts = torch.split(seeds, seeds_at_once(tape, route))
-        walked = [walk(tape, route, part, masks, account, len(parts) > 1) for part in parts]
+        walked = [walk(tape, route, part, masks, account) for part in torch.split(seeds, seeds_at_once(tape, route))]
     return Pass(
         {name: torch.cat([found[node] for found, _ in walked]) for name, node in ends.items()},
         {kind: torch.cat([ended[kind] for _, ended in walked]) for kind in walked[0][1]},
@@ -129,7 +128,6 @@ def walk(
     seeds: Float[Tensor, "seed batch *output"],
     masks: Mapping[fx.Node, Float[Tensor, "..."]],
     account: bool,
-    repeated: bool,
 ) -> tuple[dict[fx.Node, Float[Tensor, "seed batch *shape"]], Mapping[str, Float[Tensor, "seed batch"]]]:
     """Visit every node of the route once; returns the relevance at its ends, and where the rest ended."""
     booked = Account(tape.batch) if account else None
@@ -144,7 +142,7 @@ def walk(
             found[node] = outputs[0].total if outputs else value.new_zeros(len(seeds), *value.shape)
         sources = frozenset(source for source in node.all_input_nodes if source in route.inside)
         if sources and outputs:
-            for source, place, part in visit(Step(tape, node, route.assignment, outputs, sources, booked, repeated)):
+            for source, place, part in visit(Step(tape, node, route.assignment, outputs, sources, booked)):
                 arrivals.setdefault(source, {}).setdefault(place, []).append(part)
     return found, booked.ended if booked else {}
 
@@ -170,7 +168,7 @@ def gather(parts: Sequence[Relevance]) -> Relevance:
         quotient = first.quotient + rest[0].quotient
         for part in rest[1:]:
             quotient += part.quotient
-        return Relevance(quotient, first.factor, first.key)
+        return Relevance(quotient, first.factor)
     total = first.total + rest[0].total
     for part in rest[1:]:
         total += part.total

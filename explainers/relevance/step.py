@@ -6,7 +6,7 @@ apart until it has to be multiplied, because most rules divide by another value 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,19 +22,22 @@ from explainers.relevance.tape import Tape
 
 @dataclass(frozen=True)
 class Relevance:
-    """Relevance of a node as a product: ``quotient`` by seed, times ``factor``, the same for all seeds (None: one).
-
-    ``key`` tells the factors that are values of one tape apart.
-    """
+    """Relevance of a node as a product: ``quotient`` by seed, times ``factor``, the same for all seeds (None: one)."""
 
     quotient: Float[Tensor, "seed *shape"]
     factor: Float[Tensor, "*shape"] | None = None
-    key: Hashable = None
 
     @property
     def total(self) -> Float[Tensor, "seed *shape"]:
         """The relevance itself."""
         return self.quotient if self.factor is None else self.quotient * self.factor
+
+    def over(self, denominator: Float[Tensor, "*shape"], spare: bool = False) -> Float[Tensor, "seed *shape"]:
+        """Divide by a value of the tape; where it is ``spare``, its memory is used for the result."""
+        if self.factor is None:
+            return self.quotient / denominator
+        ratio = torch.div(self.factor, denominator, out=denominator if spare else None)
+        return ratio[None].mul_(self.quotient) if len(self.quotient) == 1 else self.quotient * ratio
 
 
 @dataclass
@@ -65,7 +68,6 @@ class Step:
     """One operator of a relevance pass, with the relevance of its outputs by place (0 if it has only one).
 
     ``sources`` are the inputs that lead to where the pass goes. ``account`` notes where relevance ends, if asked.
-    ``repeated`` says that other seeds go the same way after these.
     """
 
     tape: Tape
@@ -74,7 +76,6 @@ class Step:
     outputs: Mapping[int, Relevance]
     sources: frozenset[fx.Node]
     account: Account | None
-    repeated: bool
 
     @property
     def relevance(self) -> Relevance:
@@ -96,28 +97,10 @@ class Step:
         if self.account is not None:
             self.account.book(kind, self.node, quotient, unit)
 
-    def divide(self, key: Hashable, denominator: Callable[[], Tensor], spare: bool) -> Float[Tensor, "seed *shape"]:
-        """Divide the relevance by a value of the tape, which ``key`` tells apart from this operator's others.
-
-        What all seeds share is made once, if they do not go together. Where the value is ``spare``, its memory is used.
-        """
-        quotient, factor, of = self.relevance.quotient, self.relevance.factor, self.relevance.key
-        if factor is None:
-            return quotient / denominator()
-
-        def make() -> Tensor:
-            value = denominator()
-            return torch.div(factor, value, out=value if spare else None)
-
-        if self.repeated and of is not None:
-            return quotient * self.tape.remember((self.node, key, of), make)
-        ratio = make()
-        return ratio[None].mul_(quotient) if len(quotient) == 1 else quotient * ratio
-
     def over_output(self) -> Float[Tensor, "seed *shape"]:
         """Divide the relevance by the stabilised output: R / z."""
         output, epsilon = self.tape.value(self.node), self.assignment.composite.stabilizer
-        quotient = self.divide(epsilon, lambda: stabilize(output, epsilon), spare=True)
+        quotient = self.relevance.over(stabilize(output, epsilon), spare=True)
         if self.account is not None:
             self.lose("epsilon", quotient, torch.copysign(output.new_tensor(epsilon), output))
         return quotient

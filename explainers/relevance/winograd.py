@@ -1,6 +1,6 @@
 """Winograd's algorithm for wide 3 x 3 convolutions: a quarter of the multiplications, as products of matrices.
 
-Lavin and Gray 2015 (arXiv:1509.09308), F(4 x 4, 3 x 3), here with the tiles of all images in one product. Rounding
+Lavin and Gray 2015 (arXiv:1509.09308), F(4 x 4, 3 x 3), here with the tiles of several images in one product. Rounding
 errors are relative to the largest value nearby, some ten times those of the plain sum.
 """
 
@@ -15,6 +15,9 @@ from torch.nn.functional import pad
 
 #: From this many channels and pixels on it is faster than the processor's own convolutions.
 CHANNELS, PIXELS = 128, 28 * 28
+
+#: How many bytes of images go together: their tiles are a few times as large, and read again at once.
+CACHE = 4 << 20
 
 #: The transforms of a tile of 6 x 6 inputs, of a kernel, and back to 4 x 4 outputs, along one axis; then those of
 #: tiles along both axes at once.
@@ -50,6 +53,22 @@ def convolve(
     bias: Float[Tensor, " out"] | None = None,
 ) -> Float[Tensor, "batch out height width"]:
     """Convolve with transformed kernels; the result has its channels last in memory."""
+    batch, _, height, width = values.shape
+    together = max(1, CACHE * batch // values.nbytes)
+    if batch <= together:
+        return convolve_together(values, kernels, bias).permute(0, 3, 1, 2)
+    made = values.new_empty(batch, height, width, kernels.shape[2])
+    for place in range(0, batch, together):
+        made[place : place + together] = convolve_together(values[place : place + together], kernels, bias)
+    return made.permute(0, 3, 1, 2)
+
+
+def convolve_together(
+    values: Float[Tensor, "batch in height width"],
+    kernels: Float[Tensor, "36 in out"],
+    bias: Float[Tensor, " out"] | None,
+) -> Float[Tensor, "batch height width out"]:
+    """Convolve images whose tiles fit into the processor's cache together."""
     batch, channels, height, width = values.shape
     right, below = -width % 4, -height % 4
     padded = pad(values.permute(0, 2, 3, 1), (0, 0, 1, 1 + right, 1, 1 + below))
@@ -61,4 +80,4 @@ def convolve(
     laid = made.view(4, 4, *grid, -1).permute(2, 3, 0, 4, 1, 5)
     if bias is not None:
         laid = laid + bias
-    return laid.reshape(batch, height + below, width + right, -1)[:, :height, :width].permute(0, 3, 1, 2)
+    return laid.reshape(batch, height + below, width + right, -1)[:, :height, :width]
