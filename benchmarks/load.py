@@ -23,6 +23,7 @@ from pathlib import Path
 
 import psutil
 from playwright.sync_api import Error as PlaywrightError
+from playwright.sync_api import Page
 from websockets.exceptions import WebSocketException
 
 import explainers.prototypes.submitting  # noqa: F401  (a result is restored by the name of its class)
@@ -173,7 +174,7 @@ def browse(book: Book, address: str, until: float, think: float) -> None:
         kind, start, place = book.begin(view), time.perf_counter(), "a link opened in Chromium"
         page.goto(address)
         while True:
-            picture_shown(page, f"{view.index + 1} of {len(sample.pictures)}")
+            wait_for_picture(page, sample.pictures[view.index].name)
             book.end(view, place, kind, time.perf_counter() - start)
             page.wait_for_timeout(1000 * think)
             alerts = page.locator("[data-testid=stAlertContentError], [data-testid=stException]").all_inner_texts()
@@ -183,6 +184,19 @@ def browse(book: Book, address: str, until: float, think: float) -> None:
             view = view.following
             kind, start, place = book.begin(view), time.perf_counter(), "attribution in Chromium"
             page.keyboard.press("ArrowRight")
+
+
+def wait_for_picture(page: Page, name: str) -> None:
+    """Wait for a picture as a person would; raises RuntimeError that says what was on the screen instead."""
+    try:
+        picture_shown(page, name)
+    except PlaywrightError as error:
+        state = page.locator("[data-testid=stApp]").get_attribute("data-test-script-state")
+        drawn = page.locator(".js-plotly-plot .heatmaplayer image").count()
+        words = " · ".join(page.locator("[data-testid=stMain]").inner_text().split("\n"))
+        raise RuntimeError(
+            f"{name} did not come at {page.url}: script {state}, {drawn} heatmaps, on the screen: {words}"
+        ) from error
 
 
 def build_index(book: Book, address: str) -> None:

@@ -13,35 +13,37 @@ from pathlib import Path
 from playwright.sync_api import Page
 from streamlit.testing.v1 import AppTest
 
+import sample_models
 from tests.conftest import ROOT, running_app, running_browser
 
 REPEATS = 21
 
 
-def picture_shown(page: Page, caption: str) -> None:
-    """Wait until the strip says which picture is on, and the heatmap is drawn for it."""
+def picture_shown(page: Page, name: str) -> None:
+    """Wait until the heatmap of a picture is drawn, and no other."""
     page.wait_for_function(
-        "caption => [...document.querySelectorAll('[data-testid=stCaptionContainer]')]"
-        ".some(node => node.textContent.trim() == caption)"
-        " && document.querySelectorAll('.js-plotly-plot .heatmaplayer image').length == 1",
-        arg=caption,
+        """name => {
+            const drawn = [...document.querySelectorAll('.js-plotly-plot .heatmaplayer image')]
+            return drawn.length == 1 && drawn[0].closest('[role=figure]').ariaLabel.includes(` for ${name}. `)
+        }""",
+        arg=name,
         polling="raf",
     )
 
 
 def measure_browser(address: str) -> list[float]:
     """Seconds from the key press to the picture on the screen, all views seen before."""
+    names = [picture.name for picture in next(iter(sample_models.models().values())).pictures]
     with running_browser() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.goto(address)
-        number, seconds = 1, []
-        picture_shown(page, "1 of 12")
-        for step in range(12 + REPEATS):
-            number = number % 12 + 1
+        seconds = []
+        picture_shown(page, names[0])
+        for step in range(1, 1 + len(names) + REPEATS):
             start = time.perf_counter()
             page.keyboard.press("ArrowRight")
-            picture_shown(page, f"{number} of 12")
-            if step >= 12:
+            picture_shown(page, names[step % len(names)])
+            if step > len(names):
                 seconds.append(time.perf_counter() - start)
             page.wait_for_timeout(700)
     return seconds

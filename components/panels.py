@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from components.belongings import use
 from components.controls import choose_view
 from components.drawn_region import choose_region
 from components.figures import TOOLS, Seen, draw_heatmap
-from components.following import follow, forget, wait
+from components.following import TICK, follow, forget, wait
 from components.heatmap import View, blend, colour_table, describe, encode_png, limits, share_inside
 from explainers import compute
 from explainers.cache import Job
@@ -23,6 +24,9 @@ from explainers.regions import Region, region_mask
 from explainers.results import Attribution, ModelInfo, Target, pack
 
 CONFIG = {**TOOLS, "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d"]]}
+
+#: What a heatmap's panel consists of: the chart, its legend, its figures and its downloads.
+PARTS = 4
 
 
 def follow_methods(
@@ -40,37 +44,72 @@ def follow_methods(
 
 def draw_panels(
     info: ModelInfo, picture: Picture, methods: Mapping[str, MethodInfo], jobs: Mapping[str, Job[Attribution]]
-) -> bool:
-    """Draw the picture and a heatmap for each job, with progress for those under way; tells whether all are done."""
-    done = wait(jobs.values())
-    seen = Seen(picture.name, info.preprocessing.crop(picture.pixels))
-    st.fragment(_draw, run_every=None if done else 0.5)(seen, methods, jobs, not done)
-    return done
-
-
-def _draw(
-    seen: Seen,
-    methods: Mapping[str, MethodInfo],
-    jobs: Mapping[str, Job[Attribution]],
-    waiting: bool,
 ) -> None:
-    """Draw the panels; runs alone when only the view or the region changes, or to show progress."""
+    """Draw the picture and a heatmap for each job, each as soon as it is done, with progress until then.
+
+    Once all are done, a change of the view or of the region draws the panels alone. What a person presses before begins
+    the page anew, for Streamlit lets a part of a page wait until the page has come to its end.
+    """
+    seen = Seen(picture.name, info.preprocessing.crop(picture.pixels))
+    if wait(jobs.values()):
+        st.fragment(_draw)(seen, methods, jobs)
+    else:
+        with st.container():  # as around a fragment, so that what stands there stays
+            _draw(seen, methods, jobs)
+
+
+def _draw(seen: Seen, methods: Mapping[str, MethodInfo], jobs: Mapping[str, Job[Attribution]]) -> None:
     use()
-    if waiting and all(job.done for job in jobs.values()):
-        st.rerun()
     signs = {methods[name].signed for name in jobs}
     view = choose_view(True in signs, False in signs)
+    pending = dict[str, Pending]()
     with st.container(horizontal=True, gap="medium"):
         with st.container(width=view.side):
             st.markdown("**What the model sees**")
             region = choose_region(seen, view.side)
-        for method, job in jobs.items():
-            about = methods[method]
+        for name, job in jobs.items():
+            about = methods[name]
             with st.container(width=view.side):
                 st.markdown(f"**{about.title}**", help=f"{about.summary} ({about.citation})")
-                draw_job(job, seen, about, view, region)
+                if job.done:
+                    with st.container():  # where the place of a pending one would be
+                        draw_job(job, seen, about, view, region)
+                else:
+                    pending[name] = draw_progress(job, name)
         if not jobs:
             st.info("Choose a method in the sidebar to see where the model looked.")
+        clear(st.session_state.get("panels", 0) - len(jobs))
+        st.session_state["panels"] = len(jobs)
+    while pending:
+        for name in [name for name in pending if jobs[name].done]:
+            with pending.pop(name).panel.container():
+                draw_job(jobs[name], seen, methods[name], view, region)
+        for name, (_, bar) in pending.items():
+            bar.progress(jobs[name].progress, f"Computing, {jobs[name].progress:.0%} done")
+        wait([jobs[name] for name in pending], TICK)
+
+
+class Pending(NamedTuple):
+    """A panel whose heatmap is being computed, and the progress bar in it."""
+
+    panel: DeltaGenerator
+    bar: DeltaGenerator
+
+
+def draw_progress(job: Job[Attribution], method: str) -> Pending:
+    """Make place for a heatmap that is not there yet, with a way to stop it."""
+    panel = st.empty()
+    with panel.container():
+        bar = st.empty()
+        st.button("Stop", icon=":material/stop:", key=f"stop-{method}", on_click=job.cancel)
+        clear(PARTS - 2)
+    return Pending(panel, bar)
+
+
+def clear(count: int) -> None:
+    """Take away so many elements that stood here before, which would fade only when the page has come to its end."""
+    for _ in range(count):
+        st.empty()
 
 
 def draw_job(
@@ -80,11 +119,7 @@ def draw_job(
     view: View,
     region: Region,
 ) -> None:
-    """Draw a heatmap, or how far it is, or why there is none."""
-    if not job.done:
-        st.progress(job.progress, f"Computing, {job.progress:.0%} done")
-        st.button("Stop", icon=":material/stop:", key=f"stop-{method.name}", on_click=job.cancel)
-        return
+    """Draw the heatmap of a job that is done, or why there is none."""
     try:
         draw_attribution(seen, job.result(), method, view, region)
     except CancelledError:

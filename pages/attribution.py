@@ -26,8 +26,8 @@ try:
     region = explained_region(model.info)
     target = choose_target(model.info, prediction, asked.wanted, asked.versus, region)
     draw_headline(model.info, prediction, target, picture)
-    if draw_panels(model.info, picture, methods, follow_methods(model, picture, target, chosen)):
-        following = workspace.open_next(asked.index)
-        compute.prefetch(model, following, asked.wanted, asked.versus, region, chosen)
+    draw_panels(model.info, picture, methods, follow_methods(model, picture, target, chosen))
+    following = workspace.open_next(asked.index)
+    compute.prefetch(model, following, asked.wanted, asked.versus, region, chosen)
 except LightboxError as error:
     st.error(str(error), icon=":material/error:")
