@@ -33,7 +33,8 @@ STYLE = """<style>
 .lightbox-tiles figcaption {font-size: 0.72rem; line-height: 1.3; margin-top: 3px; opacity: 0.8; overflow: hidden;
   text-overflow: ellipsis; white-space: pre; text-align: center;}
 .lightbox-tiles .first {margin-right: 8px;}
-.lightbox-tiles .words {grid-column: 2 / -1; align-self: center; font-size: 0.9rem; opacity: 0.8; padding: 0 8px;}
+.lightbox-tiles .words {grid-column: 1 / -1; align-self: center; font-size: 0.9rem; opacity: 0.8;}
+.lightbox-tiles .first + .words {grid-column: 2 / -1; padding: 0 8px;}
 </style>"""
 
 
@@ -49,6 +50,11 @@ class Tile:
 def caption_of(said: str, label: str | None, classes: Sequence[str]) -> str:
     """What stands below a sample: what the model says of it and, where its label is another class, that below it."""
     return f"{said}\nlabel {label}" if label in classes and label != said else said
+
+
+def name_sample(name: str, label: str | None) -> str:
+    """A sample's name and, where there is one, its label."""
+    return f"{name}, labelled {label}" if label else name
 
 
 def draw_tiles(first: Tile | None, tiles: Sequence[Tile], count: int, words: str = "", grow: bool = True) -> None:

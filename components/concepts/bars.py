@@ -32,6 +32,11 @@ class Bar:
     says: str
 
 
+def tell_points(before: float, after: float) -> str:
+    """Say by how many points a share has changed; agrees with both shares rounded to a tenth of a percent."""
+    return f"{round(100 * after, 1) - round(100 * before, 1):+z.1f}"
+
+
 def choose_bar(bars: Sequence[Bar], key: str, alt: str) -> int | None:
     """Draw bars; returns the place of the one that was clicked on."""
     event = st.plotly_chart(

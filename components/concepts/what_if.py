@@ -8,6 +8,7 @@ from html import escape
 
 import streamlit as st
 
+from components.concepts.bars import tell_points
 from components.concepts.links import clear_factors, factors
 from components.concepts.scene import Scene
 from components.following import finished, follow
@@ -96,7 +97,7 @@ def tabulate(info: ModelInfo, found: WhatIf, count: int = 5) -> str:
         rows.append(
             f'<span class="name">{escape(info.class_names[index])}</span>'
             + "".join(f'<span class="value{" best" * best}">{share:.1%}</span>' for share, best in cells)
-            + f'<span class="value">{round(100 * now, 1) - round(100 * was, 1):+.1f}</span>'
+            + f'<span class="value">{tell_points(was, now)}</span>'
         )
     head = "<b>Class</b>" + "".join(f'<b class="value">{name}</b>' for name in ("before", "after", "points"))
     return f'<div class="lightbox-change">{head}{"".join(rows)}</div>'

@@ -10,7 +10,7 @@ import numpy as np
 import streamlit as st
 from jaxtyping import Float
 
-from components.concepts.bars import AGAINST_WORDS, FOR_WORDS, Bar, draw_bars
+from components.concepts.bars import AGAINST_WORDS, FOR_WORDS, Bar, draw_bars, tell_points
 from components.concepts.scene import Scene
 from components.figures import BARE
 from components.following import finished, follow
@@ -38,7 +38,7 @@ def draw_bars_of(
         Bar(
             scene.title(concept),
             float(deviation[concept]),
-            f"{100 * deviation[concept]:+.1f}",
+            tell_points(float(usual[concept]), float(usual[concept] + deviation[concept])),
             f"{scene.title(concept)}<br>{tell_use(float(deviation[concept]), float(usual[concept]))}",
         )
         for concept in concepts

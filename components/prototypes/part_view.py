@@ -18,7 +18,7 @@ from components.heatmap import View, blend, locate
 from components.prototypes.part_sources import LEARNT, find_sample, find_sources, find_splits
 from components.session import open_picture, say_in_link
 from components.theme import ACCENT
-from components.tiles import SIDE, Tile, draw_tiles, encode_once
+from components.tiles import SIDE, Tile, draw_tiles, encode_once, name_sample
 from explainers import compute
 from explainers.images import Sample
 from explainers.prototypes.parts import contribute, decide, find_counterexample, measure_accuracy
@@ -103,8 +103,7 @@ def make_tiles(scene: Scene, found: PartMaps, source: Source) -> list[Tile]:
     here, number = scene.seen.crop, source.prototype
     box = box_around(found.place(number), found.maps.shape[1:], here.shape[:2], source.box)
     key = (scene.info.digest, scene.picture.digest, number)
-    label = f", labelled {sample.label}" if sample.label else ""
-    origin = f"{source.sample}{label}"
+    origin = name_sample(source.sample, sample.label)
     most_alike, _ = locate(found.maps[number] - found.maps[number].min())
     return [
         Tile(encode_once((*key, "patch"), partial(cut, here, box)), "this", "The place here that is most alike"),

@@ -8,7 +8,7 @@ from functools import partial
 
 from components.prototypes.family import Family
 from components.session import open_picture
-from components.tiles import Tile, caption_of, encode_once
+from components.tiles import Tile, caption_of, encode_once, name_sample
 from explainers.errors import ImageError
 from explainers.images import Picture
 from explainers.results import ModelInfo
@@ -27,9 +27,9 @@ def draw_sample(family: Family, row: int) -> Tile:
     """Draw a sample with what it is labelled and what the model says; raises ImageError."""
     picture, one = open_picture(family.index.samples[row]), family.index.table.iloc[row]
     said = family.name(int(one["predicted"]))
-    label = f", labelled {one['label_name']}" if one["label_name"] else ""
     caption = caption_of(said, str(one["label_name"]), family.scene.info.class_names)
-    return Tile(draw_crop(family.scene.info, picture), caption, f"{one['name']}{label}: the model says {said}")
+    sample = name_sample(one["name"], one["label_name"])
+    return Tile(draw_crop(family.scene.info, picture), caption, f"{sample}: the model says {said}")
 
 
 def draw_crop(info: ModelInfo, picture: Picture) -> str:

@@ -17,7 +17,7 @@ from components.following import begin_anew, follow, settle
 from components.heatmap import describe
 from components.references.samples import draw_here, draw_reference
 from components.session import open_picture
-from components.tiles import SIDE, Tile, caption_of, draw_tiles, encode_once, keep_once
+from components.tiles import SIDE, Tile, caption_of, draw_tiles, encode_once, keep_once, name_sample
 from explainers import compute
 from explainers.cache import Job
 from explainers.errors import ImageError, LightboxError
@@ -111,8 +111,8 @@ def make_tiles(scene: Scene, layer: str, concept: int, references: Sequence[Refe
 
 def tell_reference(scene: Scene, layer: str, concept: int, reference: Reference) -> str:
     """Say which picture a reference sample is, what the model says of it, and once it is known where the concept is."""
-    label = f", labelled {reference.picture.label}" if reference.picture.label else ""
-    words = f"{reference.picture.name}{label}: the model says {scene.info.class_names[reference.klass]}"
+    sample = name_sample(reference.picture.name, reference.picture.label)
+    words = f"{sample}: the model says {scene.info.class_names[reference.klass]}"
     scores = peek_heatmap(concept, reference)
     if scores is None:
         return words
