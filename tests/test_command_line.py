@@ -10,7 +10,8 @@ from PIL import Image
 
 import sample_models
 from explainers.__main__ import main
-from explainers.compute import _open_cache, methods
+from explainers.compute import methods
+from explainers.compute.shared import _open_cache
 from sample_models.gallery import PICTURES
 
 
