@@ -7,6 +7,9 @@ from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any, TypeVar
 
 import streamlit as st
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState
 
 from components.belongings import use
 from explainers.cache import Job
@@ -73,6 +76,18 @@ def begin_anew() -> None:
     """Begin the page anew, unless that would close a dialog; closing it does so then."""
     if not st.session_state.get("dialog"):
         st.rerun()
+
+
+def stop_ticking() -> None:
+    """End the timer of the fragment under way, which would draw it anew for as long as the page stands.
+
+    Beginning the page anew ends it, too, but cannot be done under a dialog. Streamlit has no call for this alone.
+    """
+    context, fragment = get_script_run_ctx(), ThreadState.get().fragment_id
+    if context is not None and fragment is not None:
+        message = ForwardMsg()
+        message.stop_auto_rerun.fragment_ids.append(fragment)
+        context.enqueue(message)
 
 
 def move() -> None:

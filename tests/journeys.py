@@ -28,18 +28,23 @@ BUSY = ", ".join(
 #: How long nothing may change before the app counts as quiet, in milliseconds: parts that wait look every second.
 QUIET = 1600
 
-#: Resolves once nothing has changed on the page for a while and nothing is at work.
-SETTLED = """([busy, quiet]) => new Promise(resolve => {
-    let last = performance.now();
+#: How long to wait for that, in milliseconds.
+PATIENCE = 180_000
+
+#: Resolves once nothing has changed on the page for a while and nothing is at work; to false if that never comes.
+SETTLED = """([busy, quiet, patience]) => new Promise(resolve => {
+    const begin = performance.now();
+    let last = begin;
     const watch = new MutationObserver(() => { last = performance.now(); });
     watch.observe(document.body, {subtree: true, childList: true, characterData: true, attributes: true});
     const timer = setInterval(() => {
         const loading = [...document.images].some(image => image.src && !image.complete);
         if (loading || document.querySelector(busy)) last = performance.now();
-        if (performance.now() - last < quiet) return;
+        const settled = performance.now() - last >= quiet;
+        if (!settled && performance.now() - begin < patience) return;
         clearInterval(timer);
         watch.disconnect();
-        resolve(true);
+        resolve(settled);
     }, 50);
 })"""
 
@@ -69,7 +74,7 @@ class Journey:
 
 def settle(page: Page) -> None:
     """Wait until the app is quiet, with nothing waited for and no error on the page."""
-    page.evaluate(SETTLED, [BUSY, QUIET])
+    assert page.evaluate(SETTLED, [BUSY, QUIET, PATIENCE]), "the page does not come to rest"
     expect(page.get_by_test_id("stException")).to_have_count(0)
 
 

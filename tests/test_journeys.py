@@ -105,3 +105,14 @@ def test_a_clinician_goes_through_twenty_cases_by_keyboard_alone(open_app: Calla
     assert len(set(seen.values())) > 1
     assert presses <= (CASES - 1) + len(TAGGED) + 1 + 2  # to go on, to tag, to export, and to the field of the tag
     assert page.evaluate("window.pointers") == 0
+
+
+def test_a_page_comes_to_rest_under_a_dialog_that_was_opened_while_it_waited(open_app: Callable[..., Page]):
+    page = open_app("prototypes?model=lesions-biased&image=moved-test-0009")
+    build_index(page)
+    page.get_by_role("button", name="Next").click()
+    expect(page).to_have_url(re.compile("moved-test-0010"))
+    expect(page.locator("[class*=st-key-deviation-]").first).to_be_visible()
+    page.keyboard.press("t")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    settle(page)

@@ -13,7 +13,7 @@ import streamlit as st
 from jaxtyping import Float32, UInt8
 
 from components.concepts.scene import ACTMAX, CLASS, Scene
-from components.following import begin_anew, follow, settle
+from components.following import follow, settle, stop_ticking
 from components.heatmap import describe
 from components.references.samples import draw_here, draw_reference
 from components.session import open_picture
@@ -84,9 +84,10 @@ def draw_until_done(references: Mapping[Any, Sequence[Reference]], draw: Callabl
 
     def tick() -> None:
         settle()
-        if waiting and not _pending(references):
-            begin_anew()
+        done = not _pending(references)
         draw()
+        if waiting and done:
+            stop_ticking()
 
     st.fragment(tick, run_every=1.0 if waiting else None)()
 
