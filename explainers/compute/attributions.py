@@ -59,7 +59,7 @@ def submit_attribution(
     output = None if model.info.gives_map else explained_output(predict(model, picture, cache=cache), target)
     return submit(
         model,
-        picture,
+        [picture],
         ("attribution", method, checked, vars(target)),
         lambda progress: _attribute(model, picture, method, target, checked, output, progress),
         cache,

@@ -240,7 +240,7 @@ def _submit_concepts(
         made = provenance(model, picture, target, start, layer=layer, parameters=checked, note=note, **asked)
         return replace(found, provenance={**made, "citation": "Achtibat et al. 2023, arXiv:2206.03208"})
 
-    return submit(model, picture, ("concepts", layer, asked, checked, vars(target)), compute, cache, urgency)
+    return submit(model, [picture], ("concepts", layer, asked, checked, vars(target)), compute, cache, urgency)
 
 
 def _decide(model: Model, picture: Picture, target: Target, rules: Composite) -> Decision:

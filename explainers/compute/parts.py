@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from explainers.cache import Cache, Job, code_digest, digest
-from explainers.compute.shared import list_private, shared_cache, submit, to_inputs
+from explainers.cache import Cache, Job
+from explainers.compute.shared import submit, to_inputs
 from explainers.images import Picture, Sample
 from explainers.jobs import Progress
 from explainers.prototypes.similarities import PartMaps, Similarities
@@ -26,7 +26,7 @@ def submit_parts(model: Model, picture: Picture, *, cache: Cache | None = None) 
     def compute(progress: Progress) -> PartMaps:
         return PartMaps(compare(model, to_inputs(model, picture))[0].numpy(), weights.copy())
 
-    return submit(model, picture, ("parts",), compute, cache, 0)
+    return submit(model, [picture], ("parts",), compute, cache, 0)
 
 
 def submit_similarities(
@@ -46,11 +46,4 @@ def submit_similarities(
             values.append(compare(model, to_inputs(model, sample.read())).amax((2, 3))[0].numpy())
         return Similarities(np.stack(values), np.array([classes.get(sample.label or "", -1) for sample in samples]))
 
-    asked = [code_digest(), model.info.digest, vars(model.info.preprocessing), [write_sample(one) for one in samples]]
-    return (cache or shared_cache()).submit(
-        digest("similarities", *asked),
-        compute,
-        durable=not model.info.private,
-        about=list_private(model.info),
-        urgency=urgency,
-    )
+    return submit(model, (), ("similarities", [write_sample(one) for one in samples]), compute, cache, urgency)

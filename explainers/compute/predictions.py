@@ -20,7 +20,7 @@ def submit_prediction(
     model: Model, picture: Picture, *, cache: Cache | None = None, urgency: int = 0
 ) -> Job[Prediction]:
     """Ask for the model's outputs for a picture."""
-    return submit(model, picture, ("prediction",), lambda progress: _predict(model, picture), cache, urgency)
+    return submit(model, [picture], ("prediction",), lambda progress: _predict(model, picture), cache, urgency)
 
 
 def predict(model: Model, picture: Picture, *, cache: Cache | None = None) -> Prediction:

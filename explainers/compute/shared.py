@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache as remember
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -43,30 +43,20 @@ def _open_cache() -> Cache:
 
 def submit(
     model: Model,
-    picture: Picture,
-    asked: tuple[Any, ...],
+    pictures: Sequence[Picture],
+    asked: Sequence[Any],
     compute: Callable[[Progress], R],
     cache: Cache | None,
     urgency: int,
 ) -> Job[R]:
-    """Ask the cache for a result on a model and a picture; nothing of an upload reaches the disk."""
-    return (cache or shared_cache()).submit(
-        digest(*describe_content(model, picture), *asked),
-        compute,
-        durable=not picture.private and not model.info.private,
-        about=list_private(model.info, picture),
-        urgency=urgency,
-    )
+    """Ask the cache for a result on a model and pictures; nothing of an upload reaches the disk.
 
-
-def describe_content(model: Model, picture: Picture) -> tuple[Any, ...]:
-    """All that a result on a model and a picture depends on, but for the question."""
-    return code_digest(), model.info.digest, vars(model.info.preprocessing), picture.digest
-
-
-def list_private(*contents: ModelInfo | Picture) -> list[str]:
-    """The digests of what was uploaded."""
-    return [content.digest for content in contents if content.private]
+    ``asked`` is the question with all else that the result depends on.
+    """
+    contents: list[ModelInfo | Picture] = [model.info, *pictures]
+    private = [content.digest for content in contents if content.private]
+    key = digest(code_digest(), vars(model.info.preprocessing), *(content.digest for content in contents), *asked)
+    return (cache or shared_cache()).submit(key, compute, durable=not private, about=private, urgency=urgency)
 
 
 def to_inputs(model: Model, picture: Picture) -> Float[Tensor, "1 channel height width"]:
