@@ -12,7 +12,7 @@ import streamlit as st
 import sample_models
 from components.belongings import private_folder, use
 from components.concepts.scene import Scene, indexed_layers
-from components.following import begin_anew, wait
+from components.following import begin_anew, stop_ticking, wait
 from components.session import Workspace
 from explainers.cache import Job
 from explainers.errors import CancelledError, LightboxError, SelectionError
@@ -117,6 +117,8 @@ def _draw_progress(job: Job[Built], references: References, rows: int) -> None:
     use()
     if job.done or len(references.open() or ()) > 2 * rows:
         begin_anew()
+    if job.done:  # under a dialog, which begins the page anew when it closes
+        stop_ticking()
     steps = job.steps
     rate = f" · {steps.rate:.1f} images per second" if steps.rate else ""
     left = "" if steps.seconds_left is None else f" · {say_seconds(steps.seconds_left)} left"
