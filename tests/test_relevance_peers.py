@@ -6,7 +6,7 @@ residual connection is a module of its own, and in squeeze-excitation all releva
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 
 import pytest
 import torch
@@ -127,7 +127,7 @@ def randomise(module: nn.Module) -> nn.Module:
     return module
 
 
-@cache
+@lru_cache(maxsize=1)
 def pair(name: str) -> tuple[nn.Module, Model]:
     """A network in double precision, as a module for zennit and as a Model."""
     torch.manual_seed(1)

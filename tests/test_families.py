@@ -1,0 +1,122 @@
+"""A network of each family, opened once: its program and its ONNX files compute what it does, relevance is whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from explainers.attribution.method import method
+from explainers.graph.export import from_program
+from explainers.graph.loader import load
+from explainers.graph.model import Model
+from explainers.jobs import Progress
+from explainers.preprocessing import Preprocessing
+from explainers.relevance.propagation import propagate, relevance
+from explainers.relevance.seeds import seed_entries, seed_targets
+from explainers.relevance.tape import record
+from explainers.results import Target
+from tests.networks import SHALLOW, WHOLE, Network
+from tests.onnx_files import run, write_new, write_old
+
+OLD_OPSETS, NEW_OPSETS = (14, 17), (18, 20)
+FAMILIES = [*SHALLOW, *(pytest.param(name, marks=pytest.mark.exhaustive) for name in WHOLE)]
+
+
+@dataclass
+class Opened:
+    """A network, what was exported of it, and images for it."""
+
+    network: Network
+    module: nn.Module
+    images: Tensor
+    program: torch.export.ExportedProgram
+    model: Model
+
+    @cached_property
+    def files(self) -> dict[str, bytes]:
+        """Its ONNX files by exporter and opset, none for a network that is not written."""
+        if not self.network.written:
+            return {}
+        files = {f"old, opset {opset}": write_old(self.module, self.images[:2], opset) for opset in OLD_OPSETS}
+        written = write_new(self.program, NEW_OPSETS)
+        return files | dict(zip((f"new, opset {opset}" for opset in NEW_OPSETS), written, strict=True))
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def opened(request: pytest.FixtureRequest) -> Opened:
+    network = (SHALLOW | WHOLE)[request.param]
+    module, images = network.open()
+    program = torch.export.export(module, (images[:2],), dynamic_shapes=({0: Dim("batch", min=1)},))
+    model = from_program(program, request.param, Preprocessing((network.size, network.size), network.size))
+    return Opened(network, module, images, program, model)
+
+
+def test_the_exported_program_computes_what_the_module_does_for_any_batch(opened: Opened) -> None:
+    for batch in (opened.images, opened.images[:1]):
+        expected = opened.module(batch)
+        assert (opened.model(batch) - expected).abs().max() < 1e-4 * expected.abs().max()
+    outputs = opened.module(opened.images)
+    assert outputs.std(0).mean() > 2e-3 * outputs.abs().mean()
+    operators = Counter(node.target for node in opened.model.program.graph.nodes)
+    assert operators[torch.ops.aten.batch_norm.default] == opened.network.unfolded
+
+
+def test_relevance_is_finite_and_accounted_for(opened: Opened) -> None:
+    images = opened.images[:2]
+    tape = record(opened.model, images)
+    seeds = torch.zeros(1, *tape.output.shape)
+    seeds[:, :, 3] = tape.output[:, 3]
+    found = propagate(tape, seeds, account=True)
+    values = found.relevance[""]
+    assert values.shape == (1, *images.shape)
+    assert values.isfinite().all()
+    assert values.abs().sum() > 0
+    rest = seeds.flatten(2).sum(2) - values.sum((2, 3, 4)) - sum(found.ended.values())
+    scale = seeds.abs().flatten(2).sum(2) + values.abs().sum((2, 3, 4))
+    assert (rest.abs() <= 1e-4 * scale).all()
+
+
+def test_the_imported_program_computes_what_onnxruntime_does(opened: Opened) -> None:
+    for kind, data in opened.files.items():
+        imported = load(data, "mine.onnx")
+        for images in (opened.images[:1], opened.images):
+            (expected, *_) = run(data, images.numpy())
+            assert np.ptp(expected) > 1e-3
+            assert np.abs(imported(images).numpy() - expected).max() < 1e-4 * np.abs(expected).max(), kind
+
+
+def test_explanations_of_the_imported_program_are_those_of_the_direct_export(opened: Opened) -> None:
+    images, direct = opened.images[:2], opened.model
+    outputs = direct(images)
+    for kind in opened.files.keys() & {f"old, opset {OLD_OPSETS[0]}", f"new, opset {NEW_OPSETS[0]}"}:
+        imported = load(opened.files[kind], "mine.onnx", preprocessing=direct.info.preprocessing)
+        shared = {layer.name for layer in imported.info.layers if layer.spatial}
+        layer = [layer.name for layer in direct.info.layers if layer.name in shared][-1]
+        for stop in ("", layer):
+            assert cosine(*(explain(model, images, stop) for model in (direct, imported))) > 0.9999, (kind, stop)
+        if outputs.dim() == 2:
+            targets = [Target(int(index)) for index in outputs.argmax(1)]
+            for name in ("lrp", "gradcam"):
+                maps = (method(name, {}).attribute(model, images, targets, Progress()) for model in (direct, imported))
+                assert cosine(*(scores.values for scores in maps)) > 0.9999, (kind, name)
+
+
+def explain(model: Model, images: Tensor, stop: str) -> Tensor:
+    """Relevance of the best class, or of a class's map, in a layer."""
+    tape = record(model, images)
+    if tape.output.dim() > 2:
+        return relevance(tape, seed_entries(tape.output, (1,)), stop=stop)
+    return relevance(
+        tape, seed_targets(tape.output, [Target(int(index)) for index in tape.output.argmax(1)]), stop=stop
+    )
+
+
+def cosine(one: Tensor, other: Tensor) -> float:
+    return float(torch.cosine_similarity(one.flatten().double(), other.flatten().double(), dim=0))
