@@ -2,12 +2,13 @@
 # make bench  set up an environment of its own with the peers, and write benchmarks/RESULTS.md
 # make load   let twenty people click for five minutes, and print what they waited for
 # make fuzz   read 20,000 damaged files of every kind (some minutes)
-# make test   set up what is missing, then format, lint, types, unit tests and browser tests
+# make test      set up what is missing, then format, lint, types, unit tests and browser tests
+# make test-all  the same with every member of every sweep (up to an hour)
 PYTHON ?= python3
 PORT ?= 8501
 BIN := .venv/bin
 
-.PHONY: run setup test check fuzz bench load
+.PHONY: run setup test test-all check fuzz bench load
 
 run: setup
 	$(BIN)/streamlit run app.py --server.port $(PORT)
@@ -29,8 +30,14 @@ setup: .venv/app.done
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
+# Two processes share the files of tests; a file stays in one of them, and the long ones begin.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
 test: .venv/test.done check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	$(PYTEST)
+
+test-all: .venv/test.done check
+	$(PYTEST) -m ""
 
 check: .venv/test.done
 	$(BIN)/ruff format --check .

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import re
 import shutil
@@ -11,7 +13,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -24,9 +26,27 @@ ROOT = Path(__file__).parent.parent
 expect.set_options(timeout=60_000)  # opening a model takes seconds, more on a busy machine
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the fast tests first and those in a browser last."""
-    items.sort(key=lambda item: "browser" in getattr(item, "fixturenames", ()))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run the fast tests first and those in a browser last; where several processes share the files, the other way."""
+    shared = hasattr(config, "workerinput")
+    items.sort(key=lambda item: "browser" in getattr(item, "fixturenames", ()), reverse=shared)
+
+
+def release() -> None:
+    """Give back the memory of what nobody holds any more: graphs are cycles, and the system's allocator keeps holes."""
+    gc.collect()
+    with suppress(AttributeError, OSError):  # elsewhere than on Linux
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a file of tests caches, such as opened models, is forgotten at its end."""
+    yield
+    for value in vars(request.module).values():
+        if getattr(value, "__module__", None) == request.module.__name__ and hasattr(value, "cache_clear"):
+            value.cache_clear()
+    release()
 
 
 @pytest.fixture

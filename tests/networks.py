@@ -93,7 +93,7 @@ class Segmenter(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         trunk = models.resnet.ResNet(models.resnet.BasicBlock, [1, 1, 1, 1])
-        self.network = DeepLabV3(IntermediateLayerGetter(trunk, {"layer4": "out"}), DeepLabHead(512, 10))
+        self.network = DeepLabV3(IntermediateLayerGetter(trunk, {"layer3": "out"}), DeepLabHead(256, 10))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)["out"]

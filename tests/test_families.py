@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,6 +23,7 @@ from explainers.relevance.propagation import propagate, relevance
 from explainers.relevance.seeds import seed_entries, seed_targets
 from explainers.relevance.tape import record
 from explainers.results import Target
+from tests.conftest import release
 from tests.networks import SHALLOW, WHOLE, Network
 from tests.onnx_files import run, write_new, write_old
 
@@ -50,12 +52,14 @@ class Opened:
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def opened(request: pytest.FixtureRequest) -> Opened:
+def opened(request: pytest.FixtureRequest) -> Iterator[Opened]:
     network = (SHALLOW | WHOLE)[request.param]
     module, images = network.open()
     program = torch.export.export(module, (images[:2],), dynamic_shapes=({0: Dim("batch", min=1)},))
     model = from_program(program, request.param, Preprocessing((network.size, network.size), network.size))
-    return Opened(network, module, images, program, model)
+    yield Opened(network, module, images, program, model)
+    del module, program, model
+    release()
 
 
 def test_the_exported_program_computes_what_the_module_does_for_any_batch(opened: Opened) -> None:
