@@ -72,18 +72,39 @@ def free_port() -> int:
 @contextmanager
 def running_app(folder: Path, **settings: str) -> Iterator[str]:
     """Run the real app with its cache and log in a folder; gives its address."""
-    port = free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true", f"--server.port={port}"]
     environment = os.environ | {"LIGHTBOX_CACHE": str(folder / "cache")} | settings
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-        try:
-            wait_for_server(f"http://localhost:{port}", server)
-            yield f"http://localhost:{port}"
-        finally:
-            server.terminate()
-            server.wait(60)
+    address, server = start_app(folder / "log", environment)
+    try:
+        yield address
+    finally:
+        server.terminate()
+        server.wait(60)
     assert not find_errors((folder / "log").read_text())
+
+
+def start_app(log: Path, environment: dict[str, str]) -> tuple[str, subprocess.Popen[bytes]]:
+    """Start the app on a free port, on the next one if another process was faster to take it."""
+    while True:
+        port = free_port()
+        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true"]
+        with log.open("w") as file:
+            server = subprocess.Popen(
+                [*command, f"--server.port={port}"], cwd=ROOT, env=environment, stdout=file, stderr=file
+            )
+        address = f"http://localhost:{port}"
+        while server.poll() is None:
+            if address in log.read_text() and answers(f"{address}/_stcore/health"):
+                return address, server
+            time.sleep(0.1)
+        assert "is not available" in log.read_text(), f"the server ended before it answered: {log.read_text()}"
+
+
+def answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address):
+            return True
+    except OSError:
+        return False
 
 
 def find_errors(log: str) -> list[str]:
@@ -106,17 +127,6 @@ def app_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an app of its own for each file of tests, so that none finds what another has built."""
     with running_app(tmp_path_factory.mktemp("app")) as address:
         yield address
-
-
-def wait_for_server(address: str, server: subprocess.Popen[bytes]) -> None:
-    for _ in range(300):
-        assert server.poll() is None, "the server ended before it answered"
-        try:
-            with urllib.request.urlopen(f"{address}/_stcore/health"):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise TimeoutError("the server did not answer within 30 s")
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,7 @@ class Journey:
         file = self.folder / f"{self.steps:02}-{re.sub(r'[^a-z0-9]+', '-', name.casefold()).strip('-')}.png"
         window = self.page.viewport_size or {}
         self.page.set_viewport_size({**window, "height": max(window["height"], self.page.evaluate(HEIGHT))})
-        self.page.wait_for_timeout(300)
+        self.page.evaluate(SETTLED, [BUSY, QUIET // 4, PATIENCE])
         self.page.screenshot(path=file)
         self.page.set_viewport_size(window)
 

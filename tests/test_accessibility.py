@@ -168,9 +168,8 @@ def test_every_stop_of_the_tab_key_is_seen(open_app: Callable[..., Page]):
 
 
 def photograph(page: Page) -> bytes:
-    """Take the picture of a page once what fades in has done so."""
-    page.wait_for_timeout(300)
-    return page.screenshot()
+    """Take the picture of a page with what fades in as it is in the end."""
+    return page.screenshot(animations="disabled")
 
 
 def contrast(first: Any, second: Any) -> float:

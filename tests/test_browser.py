@@ -91,12 +91,12 @@ def test_changing_how_a_heatmap_looks_costs_no_pass(open_app: Callable[..., Page
     page = open_app("?methods=Gradient&methods=Grad-CAM")
     expect_heatmap(page, 2)
     before = counters(open_app)
-    for slider in ("Opacity (%)", "Clip at (percentile)"):
+    for slider, told in (("Opacity (%)", "opacity="), ("Clip at (percentile)", "clip=")):
         page.get_by_role("slider", name=slider).press("ArrowLeft")
-        page.wait_for_timeout(500)
-    for name in ("Fade weak", "Positive only"):
+        expect(page).to_have_url(re.compile(told))
+    for name, told in (("Fade weak", "fade="), ("Positive only", "positive=")):
         page.get_by_text(name, exact=True).click()
-        page.wait_for_timeout(500)
+        expect(page).to_have_url(re.compile(told))
     page.get_by_role("combobox", name="Colours for/against").click()
     page.get_by_role("option", name="Purple–orange").click()
     expect(page).to_have_url(re.compile("opacity=70.*"))

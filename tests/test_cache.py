@@ -3,15 +3,15 @@
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from explainers.cache import Cache, digest
 from explainers.errors import CancelledError, ComputationError
-from explainers.jobs import Progress
+from explainers.jobs import YIELD, Progress
 from explainers.results import Prediction, passes, restore, store
 
 
@@ -44,12 +44,14 @@ def test_twenty_threads_that_ask_at_once_cause_one_computation():
 
 
 def test_what_may_be_asked_for_next_takes_its_turn_in_the_end(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("explainers.jobs.YIELD", 0.2)
+    now = [0.0]
+    monkeypatch.setattr("explainers.jobs.time", SimpleNamespace(monotonic=lambda: now[0]))
     cache, order, gate = Cache(workers=1), list[str](), threading.Event()
     cache.submit("busy", lambda progress: prediction(gate.wait(5)))
     ahead = cache.submit("ahead", lambda progress: order.append("ahead") or prediction(), urgency=1)
+    now[0] = YIELD - 1
     early = cache.submit("early", lambda progress: order.append("early") or prediction())
-    time.sleep(0.3)
+    now[0] = YIELD + 1
     late = cache.submit("late", lambda progress: order.append("late") or prediction())
     gate.set()
     for job in (ahead, early, late):
@@ -197,14 +199,16 @@ def test_the_disk_is_pruned_to_its_limit_at_the_start(tmp_path: Path):
 
 def test_two_processes_compute_a_key_once(tmp_path: Path):
     script = f"""
-import sys, time, numpy as np
+import os, time, numpy as np
 from pathlib import Path
 from explainers.cache import Cache
 from explainers.results import Prediction
 def compute(progress):
-    time.sleep(0.5)
+    while len(list(Path({str(tmp_path)!r}).glob("*.ready"))) < 2:
+        time.sleep(0.01)
     with open({str(tmp_path / "log")!r}, "a") as log: log.write("computed\\n")
     return Prediction(np.ones(2, np.float32), np.ones(2, np.float32) / 2)
+Path({str(tmp_path)!r}, f"{{os.getpid()}}.ready").touch()
 print(Cache(Path({str(tmp_path / "cache")!r})).get("ab" * 32, compute, durable=True).logits.sum())
 """
     both = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(2)]

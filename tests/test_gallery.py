@@ -1,6 +1,5 @@
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -25,12 +24,11 @@ def test_coffee_is_first_and_names_are_unique():
 
 
 @pytest.mark.parametrize("sample", PICTURES, ids=lambda sample: sample.name)
-def test_every_picture_is_read_quickly_is_public_and_has_a_caption(sample):
-    start = time.process_time()
+def test_every_picture_is_large_enough_and_small_enough_is_public_and_has_a_caption(sample):
     picture = sample.read()
-    assert time.process_time() - start < 0.05
     assert not picture.private
     assert min(picture.pixels.shape[:2]) >= 100
+    assert picture.pixels.size < 1.5e6
     assert sample.caption
 
 

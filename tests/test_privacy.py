@@ -17,7 +17,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
 
-from components.belongings import BEAT, GRACE, PLACE, PREFIX, PrivateFolder, remove_leftovers
+from components.belongings import PLACE, PREFIX, PrivateFolder, remove_leftovers
 from tests.conftest import running_app
 from tests.picture_files import save
 from tests.test_sharing import figures, has_heatmap, visit
@@ -126,6 +126,15 @@ def settled(address: str) -> int:
     return now
 
 
+def wait_until(happened: Callable[[], bool]) -> None:
+    """Look twice a second whether something has happened; fails if it does not within minutes."""
+    for _ in range(600):
+        if happened():
+            return
+        time.sleep(0.5)
+    raise AssertionError("it does not happen")
+
+
 def finished(messages: list[ForwardMsg]) -> bool:
     return any(message.HasField("script_finished") for message in messages)
 
@@ -152,8 +161,7 @@ def test_an_upload_is_found_by_nobody_else_and_is_gone_when_its_session_has_ende
             assert NAME not in "\n".join(str(message) for message in visit(address, has_heatmap, source="Yours"))
             assert not traces(tmp_path, *folders())
             during = settled(address)
-        time.sleep(GRACE + 3 * BEAT)
-        assert kept(address) == during - 2  # without the upload's prediction and heatmap
+        wait_until(lambda: kept(address) == during - 2)  # without the upload's prediction and heatmap
         assert not traces(tmp_path, *folders())
 
 
@@ -171,7 +179,8 @@ def test_uploads_of_an_idle_session_are_removed_and_it_is_told(tmp_path: Path, p
         owner.wish = whole
         owner.run()
         assert NAME in owner.told
-        time.sleep(IDLE + 2 * BEAT)
+        before = settled(address)
+        wait_until(lambda: kept(address) < before)
         owner.run(lambda messages: "Your uploads were removed" in owner.told and has_heatmap(messages))
         owner.run()
         assert NAME not in owner.told
@@ -199,16 +208,12 @@ def test_an_index_of_uploads_is_private_and_in_memory_and_goes_with_its_session(
             owner.wish.rerun_script.query_string = "model=digits&source=Yours&from_strip=true"
             owner.run(lambda messages: "build_index" in owner.told and finished(messages))
             owner.press("build_index", finished)
-            for _ in range(600):
-                if any(list(folder.rglob("shard.json")) for folder in folders() - before):
-                    break
-                time.sleep(0.1)
+            wait_until(lambda: any(list(folder.rglob("shard.json")) for folder in folders() - before))
             (folder,) = folders() - before
             assert stat.S_IMODE(folder.stat().st_mode) == 0o700
             assert folder.parent == Path("/dev/shm")
             assert not traces(tmp_path)
-        time.sleep(GRACE + 3 * BEAT)
-        assert folder not in folders()
+        wait_until(lambda: folder not in folders())
 
 
 def test_what_a_killed_server_left_is_removed_at_the_next_start_and_nothing_of_a_living_one() -> None:
