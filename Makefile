@@ -1,7 +1,7 @@
-# make run    set up what is missing and open the app
-# make bench  set up an environment of its own with the peers, and write benchmarks/RESULTS.md
-# make load   let twenty people click for five minutes, and print what they waited for
-# make fuzz   read 20,000 damaged files of every kind (some minutes)
+# make run       set up what is missing and open the app
+# make bench     set up an environment of its own with the peers, and write benchmarks/RESULTS.md
+# make load      let twenty people click for five minutes, and print what they waited for
+# make fuzz      read 20,000 damaged files of every kind (some minutes)
 # make test      set up what is missing, then format, lint, types, unit tests and browser tests
 # make test-all  the same with every member of every sweep (up to an hour)
 PYTHON ?= python3
@@ -30,7 +30,7 @@ setup: .venv/app.done
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-# Two processes share the files of tests; a file stays in one of them, and the long ones begin.
+# Two processes share the files of tests; a file stays in one of them, and the long ones come first.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: .venv/test.done check

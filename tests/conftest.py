@@ -44,7 +44,7 @@ def forgotten(request: pytest.FixtureRequest) -> Iterator[None]:
     """What a file of tests caches, such as opened models, is forgotten at its end."""
     yield
     for value in vars(request.module).values():
-        if getattr(value, "__module__", None) == request.module.__name__ and hasattr(value, "cache_clear"):
+        if str(getattr(value, "__module__", "")).startswith("tests.") and hasattr(value, "cache_clear"):
             value.cache_clear()
     release()
 
@@ -113,11 +113,17 @@ def find_errors(log: str) -> list[str]:
     return [chain for chain in chains if 'Cannot call "send" once a close message has been sent' not in chain]
 
 
+#: What Chromium draws beside the page, in a process for each tab, though nobody sees it.
+UNUSED = ("WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "WebUIOmniboxFullPopup")
+
+
 @contextmanager
 def running_browser() -> Iterator[Browser]:
     """Debian's Chromium where there is one, else Playwright's own."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-features=" + ",".join(UNUSED)]
+        )
         yield browser
         browser.close()
 

@@ -1,7 +1,7 @@
-"""What the journeys share: steps that wait until the app is quiet, each kept as a picture of the whole page.
+"""What the journeys share: steps that wait until the app is quiet, each kept as a picture if somebody wants to see it.
 
-Pictures go to the folder that the environment names in ``LIGHTBOX_SCREENSHOTS``, one folder in it for each journey, or
-to pytest's temporary folder:
+Pictures of the whole page go to the folder that the environment names in ``LIGHTBOX_SCREENSHOTS``, one folder in it for
+each journey; none are taken without it:
 
     LIGHTBOX_SCREENSHOTS=screenshots python -m pytest tests/test_journeys.py
 """
@@ -54,17 +54,23 @@ HEIGHT = """() => Math.max(...[...document.querySelectorAll('[data-testid="stMai
 
 
 class Journey:
-    """What one person does, step by step, with a picture of the whole page kept of each step in a folder."""
+    """What one person does, step by step, with a picture of the whole page of each step if that is wanted."""
 
-    def __init__(self, page: Page, folder: Path) -> None:
-        self.page, self.folder, self.steps = page, folder, 0
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, page: Page, name: str) -> None:
+        self.page, self.steps = page, 0
+        self.folder = Path(os.environ["LIGHTBOX_SCREENSHOTS"]) / name if "LIGHTBOX_SCREENSHOTS" in os.environ else None
 
     def step(self, name: str) -> None:
         """Wait until the app is quiet and keep the picture, numbered and named by what the person does."""
         settle(self.page)
         self.steps += 1
-        file = self.folder / f"{self.steps:02}-{re.sub(r'[^a-z0-9]+', '-', name.casefold()).strip('-')}.png"
+        if self.folder:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = re.sub(r"[^a-z0-9]+", "-", name.casefold()).strip("-")
+            self.photograph(self.folder / f"{self.steps:02}-{file}.png")
+
+    def photograph(self, file: Path) -> None:
+        """Take a picture of all that a page holds."""
         window = self.page.viewport_size or {}
         self.page.set_viewport_size({**window, "height": max(window["height"], self.page.evaluate(HEIGHT))})
         self.page.evaluate(SETTLED, [BUSY, QUIET // 4, PATIENCE])
@@ -76,12 +82,6 @@ def settle(page: Page) -> None:
     """Wait until the app is quiet, with nothing waited for and no error on the page."""
     assert page.evaluate(SETTLED, [BUSY, QUIET, PATIENCE]), "the page does not come to rest"
     expect(page.get_by_test_id("stException")).to_have_count(0)
-
-
-def screenshots(name: str, otherwise: Path) -> Path:
-    """Choose the folder for the pictures of a journey; ``otherwise`` is pytest's temporary one."""
-    root = os.environ.get("LIGHTBOX_SCREENSHOTS")
-    return Path(root) / name if root else otherwise / name
 
 
 def build_index(page: Page, keyboard: bool = False) -> None:

@@ -22,7 +22,9 @@ from components.heatmap import DIVERGING, View, colour_table
 from components.prototypes.verdict import GREY, LOOKS
 from components.theme import ACCENT
 from tests.conftest import ROOT
+from tests.journeys import BUSY, PATIENCE, QUIET, SETTLED
 
+THEMES = ("light", "dark")
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 #: What Streamlit's own widgets violate: the rule, the element, and why it cannot be mended here.
@@ -74,28 +76,38 @@ CHART_TEXTS = """() => {
 }"""
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+def put_on(page: Page, theme: Any) -> None:
+    """Let the browser ask for a light or a dark page, and wait until it has drawn it."""
+    page.emulate_media(color_scheme=theme)
+    red, green, blue = parse(ground_of(theme))
+    expect(page.locator(".stApp")).to_have_css("background-color", f"rgb({red}, {green}, {blue})")
+    assert page.evaluate(SETTLED, [BUSY, QUIET // 4, PATIENCE])
+
+
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_violates_no_rule_of_accessibility(name: str, theme: Any, indexed: None, open_app: Callable[..., Page]):
+def test_a_page_violates_no_rule_of_accessibility(name: str, indexed: None, open_app: Callable[..., Page]):
     link, complete = PAGES[name]
-    page = open_app(link, color_scheme=theme)
+    page = open_app(link)
     settle(page, complete)
-    assert violations(page) == []
-    assert [text for text, ink, ground in page.evaluate(CHART_TEXTS) if contrast(ink, ground) < 4.5] == []
-    expect(page.get_by_role("heading", level=1)).to_have_count(1)
+    for theme in THEMES:
+        put_on(page, theme)
+        assert violations(page) == []
+        assert [text for text, ink, ground in page.evaluate(CHART_TEXTS) if contrast(ink, ground) < 4.5] == []
+        expect(page.get_by_role("heading", level=1)).to_have_count(1)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_form_of_an_uploaded_model_violates_no_rule(theme: Any, open_app: Callable[..., Page]):
+def test_the_form_of_an_uploaded_model_violates_no_rule(open_app: Callable[..., Page]):
     file = io.BytesIO()
     torch.save(timm.create_model("mobilenetv3_small_050", num_classes=3).state_dict(), file)
-    page = open_app("model", color_scheme=theme)
+    page = open_app("model")
     settle(page, PAGES["model"][1])
     upload = {"name": "pets.pt", "mimeType": "application/octet-stream", "buffer": file.getvalue()}
     page.locator("[data-testid=stMain] input[type=file]").first.set_input_files(upload)
     page.get_by_role("button", name="Test this model").click()
     settle(page, "[data-testid=stMain] .lightbox-bars")
-    assert violations(page) == []
+    for theme in THEMES:
+        put_on(page, theme)
+        assert violations(page) == []
 
 
 def active(page: Page) -> str:
@@ -188,9 +200,14 @@ def parse(colour: str) -> list[int]:
     return [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+def ground_of(theme: str) -> str:
+    """The colour of the page behind all that is drawn."""
+    return str(tomllib.loads((ROOT / ".streamlit/config.toml").read_text())["theme"][theme]["backgroundColor"])
+
+
+@pytest.mark.parametrize("theme", THEMES)
 def test_what_charts_draw_stands_out_from_the_page(theme: str):
-    ground = tomllib.loads((ROOT / ".streamlit/config.toml").read_text())["theme"][theme]["backgroundColor"]
+    ground = ground_of(theme)
     for colour in (FOR, AGAINST, ACCENT, GREY, *(look for look, _ in LOOKS.values())):
         assert contrast(parse(colour), parse(ground)) >= 3, colour
 

@@ -1,4 +1,4 @@
-"""Journeys of a newcomer and of a clinician through the real app, a picture kept of each step."""
+"""Journeys of a newcomer and of a clinician through the real app."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Page, expect
 
-from tests.journeys import Journey, build_index, go_to, read_screen, screenshots, settle
+from tests.journeys import Journey, build_index, go_to, read_screen, settle
 
 VERDICT = ".lightbox-verdict .word"
 
@@ -27,9 +27,9 @@ def open_page(page: Page, title: str) -> None:
     page.get_by_test_id("stTopNavLink").filter(has_text=title).click()
 
 
-def test_a_newcomer_looks_around_and_sends_a_link_that_shows_the_same(open_app: Callable[..., Page], tmp_path: Path):
-    page, pictures = open_app(), screenshots("newcomer", tmp_path)
-    journey = Journey(page, pictures)
+def test_a_newcomer_looks_around_and_sends_a_link_that_shows_the_same(open_app: Callable[..., Page]):
+    page = open_app()
+    journey = Journey(page, "newcomer")
     journey.step("opens the app")
     for number, says in enumerate(("espresso", "tiger cat", "cheetah", "tripod", "palace"), 2):
         page.get_by_role("button", name="Next").click()
@@ -59,14 +59,14 @@ def test_a_newcomer_looks_around_and_sends_a_link_that_shows_the_same(open_app: 
         settle(page)
         settle(other)
         assert read_screen(other) == read_screen(page)
-        Journey(other, pictures / "another-browser" / str(number)).step("opens the link")
+        Journey(other, f"newcomer/another-browser/{number}").step("opens the link")
 
 
-def test_a_clinician_goes_through_twenty_cases_by_keyboard_alone(open_app: Callable[..., Page], tmp_path: Path):
+def test_a_clinician_goes_through_twenty_cases_by_keyboard_alone(open_app: Callable[..., Page]):
     page = open_app("prototypes?model=lesions-biased")
     page.add_init_script(COUNT_POINTERS)
     page.reload()
-    journey, press, presses = Journey(page, screenshots("clinician", tmp_path)), page.keyboard.press, 0
+    journey, press, presses = Journey(page, "clinician"), page.keyboard.press, 0
     build_index(page, keyboard=True)
     seen: dict[str, str] = {}
     for number in range(CASES):

@@ -96,11 +96,14 @@ def test_wrappers_of_training_scripts_are_taken_away(content: Callable[[], bytes
     assert all(torch.equal(tensor, resnet().state_dict()[name]) for name, tensor in weights.tensors.items())
 
 
-def test_resnet50_predicts_the_same_with_one_digest_as_checkpoint_and_archive_in_timm_and_torchvision() -> None:
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("resnet50", marks=pytest.mark.exhaustive)])
+def test_a_resnet_predicts_the_same_with_one_digest_as_checkpoint_and_archive_in_timm_and_torchvision(
+    name: str,
+) -> None:
     torch.manual_seed(0)
-    module = build("torchvision/resnet50", 1000).eval()
-    checkpoint = load(saved(module.state_dict()), "resnet50.pth", architecture="timm/resnet50")
-    archive = load(archived(module, torch.zeros(2, 3, 224, 224)), "resnet50.pt2")
+    module = build(f"torchvision/{name}", 1000).eval()
+    checkpoint = load(saved(module.state_dict()), f"{name}.pth", architecture=f"timm/{name}")
+    archive = load(archived(module, torch.zeros(2, 3, 224, 224)), f"{name}.pt2")
     expected = module(images(224, 1))
     for model in (checkpoint, archive):
         assert (model(images(224, 1)) - expected).abs().max() < 1e-4 * expected.abs().max()
