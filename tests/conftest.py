@@ -26,10 +26,30 @@ ROOT = Path(__file__).parent.parent
 expect.set_options(timeout=60_000)  # opening a model takes seconds, more on a busy machine
 
 
+#: The files of tests that take longest, longest first.
+LONGEST = (
+    "test_privacy",
+    "test_accessibility",
+    "test_journeys",
+    "test_browser",
+    "test_families",
+    "test_journeys_of_engineers",
+    "test_prototypes_page",
+    "test_concepts_page",
+    "test_sharing",
+    "test_shared_uploads",
+    "test_kills",
+    "test_index_command",
+    "test_onnx_models",
+    "test_sandbox",
+)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run the fast tests first and those in a browser last; where several processes share the files, the other way."""
-    shared = hasattr(config, "workerinput")
-    items.sort(key=lambda item: "browser" in getattr(item, "fixturenames", ()), reverse=shared)
+    """Run the long files first where several processes share them, so that all end at once; else the fast ones."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    direction = 1 if hasattr(config, "workerinput") else -1
+    items.sort(key=lambda item: direction * places.get(item.path.stem, len(places)))
 
 
 def release() -> None:

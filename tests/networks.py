@@ -113,11 +113,11 @@ ONE_EACH = (1, 1, 1, 1)
 #: wide and normalised by position, attention, with a token of its own, in windows, mixed, pooled; and a map of classes.
 SHALLOW = {
     "vgg": Network(plain, 224),
-    "resnet18": Network(shallow("resnet18", layers=ONE_EACH)),
-    "resnet50": Network(shallow("resnet50", layers=ONE_EACH)),
-    "resnext50": Network(shallow("resnext50_32x4d", layers=ONE_EACH)),
+    "resnet18": Network(shallow("resnet18", layers=ONE_EACH, channels=(16, 32, 64, 128))),
+    "resnet50": Network(shallow("resnet50", layers=ONE_EACH, channels=(16, 32, 64, 128))),
+    "resnext50": Network(shallow("resnext50_32x4d", layers=ONE_EACH, channels=(16, 32, 64, 128))),
     "mobilenetv3": Network(zoo("timm/mobilenetv3_small_050")),
-    "seresnet18": Network(shallow("seresnet18", layers=ONE_EACH)),
+    "seresnet18": Network(shallow("seresnet18", layers=ONE_EACH, channels=(16, 32, 64, 128))),
     "densenet": Network(shallow("densenet121", block_config=(2, 2, 2, 2)), unfolded=12),
     "convnext": Network(shallow("convnext_atto", depths=ONE_EACH)),
     "vit": Network(shallow("vit_tiny_patch16_224", depth=2, img_size=64)),
