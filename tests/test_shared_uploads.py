@@ -13,6 +13,8 @@ from torch import nn
 from tests.onnx_files import write_old
 from tests.picture_files import save
 from tests.test_browser import expect_heatmap, upload_model
+from tests.test_privacy import wait_until
+from tests.test_sharing import has_heatmap, visit
 
 
 def write_network() -> bytes:
@@ -79,8 +81,13 @@ def test_a_model_is_seen_by_others_once_it_is_shared_and_until_it_is_taken_back(
     assert not offers(guest, "thorax")
 
 
+def are_offered(address: str) -> bool:
+    """Whether somebody who comes now may choose shared pictures."""
+    return any('"Shared"' in str(message) for message in visit(address, has_heatmap, model="digits"))
+
+
 def test_shared_pictures_are_seen_by_others_and_go_with_the_session_of_who_shared_them(
-    open_app: Callable[..., Page],
+    open_app: Callable[..., Page], app_address: str
 ) -> None:
     owner = open_app("?model=digits")
     expect_heatmap(owner)
@@ -97,13 +104,11 @@ def test_shared_pictures_are_seen_by_others_and_go_with_the_session_of_who_share
     expect_heatmap(guest)
     expect(guest).to_have_url(re.compile("image=navy"))
 
+    assert are_offered(app_address)
     owner.context.close()
     expect(guest.get_by_text("2 of 2", exact=True)).to_be_visible()
-    for _ in range(20):
-        guest.wait_for_timeout(2000)
-        guest.reload()
-        expect_heatmap(guest)
-        if not guest.get_by_text("Shared", exact=True).count():
-            break
+    wait_until(lambda: not are_offered(app_address))
+    guest.reload()
+    expect_heatmap(guest)
     expect(guest.get_by_text("Shared", exact=True)).to_have_count(0)
     expect(guest.get_by_text("of 2", exact=True)).to_have_count(0)
