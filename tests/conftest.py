@@ -59,6 +59,22 @@ def release() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
+def resident() -> int:
+    """The memory of this process in MiB, 0 where the system does not tell."""
+    with suppress(OSError):
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 20
+    return 0
+
+
+@pytest.fixture(autouse=True)
+def lean() -> Iterator[None]:
+    """What a test has left behind is given back before it gets much."""
+    before = resident()
+    yield
+    if resident() > before + 64:
+        release()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forgotten(request: pytest.FixtureRequest) -> Iterator[None]:
     """What a file of tests caches, such as opened models, is forgotten at its end."""
