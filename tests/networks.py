@@ -31,12 +31,16 @@ class Network:
     size: int = 64
     unfolded: int = 0
     written: bool = True  # as ONNX files, too
+    wake: bool = False  # with larger weights: those it begins with make its outputs the same for all images
 
     def open(self) -> tuple[nn.Module, Tensor]:
         """The network with weights and statistics with which its outputs depend on the image, and images for it."""
         torch.manual_seed(0)
         images = torch.randn(5, 3, self.size, self.size)
         module = self.make()
+        for layer in module.modules() if self.wake else ():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight)
         return (module if self.make is trained else lively(module, images)).eval(), images
 
 
@@ -131,14 +135,14 @@ SHALLOW = {
 #: Whole networks; their files are written where no shallow one has the same blocks.
 WHOLE = {
     "timm/vgg11_bn": Network(shallow("vgg11_bn", mlp_ratio=0.02), 224),
-    "timm/efficientnet_b0": Network(zoo("timm/efficientnet_b0")),
+    "timm/efficientnet_b0": Network(zoo("timm/efficientnet_b0"), wake=True),
     "timm/tf_efficientnet_lite0": Network(trained),
     "torchvision/inception_v3": Network(zoo("torchvision/inception_v3"), 128),
     "timm/regnetx_002": Network(zoo("timm/regnetx_002")),
     "timm/xception41": Network(zoo("timm/xception41")),
     "timm/hrnet_w18_small": Network(zoo("timm/hrnet_w18_small")),
     "timm/mixer_s32_224": Network(zoo("timm/mixer_s32_224", 64)),
-    "torchvision/deeplabv3_mobilenet_v3_large": Network(zoo("torchvision/deeplabv3_mobilenet_v3_large")),
+    "torchvision/deeplabv3_mobilenet_v3_large": Network(zoo("torchvision/deeplabv3_mobilenet_v3_large"), wake=True),
     "timm/poolformer_s12": Network(zoo("timm/poolformer_s12")),
     "timm/resnet18": Network(zoo("timm/resnet18"), written=False),
     "timm/resnet50": Network(zoo("timm/resnet50"), written=False),
