@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from explainers.results import Passes, passes
+from explainers.jobs import Passes, passes
 
 #: Loads what a contestant needs and returns what is measured; a function at the top of a module, or a partial of one.
 Prepare = Callable[[], Callable[[], Tensor]]

@@ -20,8 +20,8 @@ from benchmarks.peers import Run, crp, zennit_rules
 from explainers.images import Samples, find
 from explainers.index import open_index
 from explainers.index.building import BATCH, builds, start
+from explainers.jobs import Passes, passes
 from explainers.preprocessing import Preprocessing
-from explainers.results import Passes, passes
 from sample_models import lesions
 
 #: How many pictures are read, and how many of each concept are compared.

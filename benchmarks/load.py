@@ -26,11 +26,11 @@ from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import Page
 from websockets.exceptions import WebSocketException
 
-import explainers.prototypes.submitting  # noqa: F401  (a result is restored by the name of its class)
 import sample_models
 from benchmarks.browser_session import PATIENCE, Session, opened
 from benchmarks.views import picture_shown
-from explainers.results import Prediction, restore
+from explainers.questions import questions
+from explainers.results import restore
 from tests.conftest import find_errors, running_app, running_browser
 
 METHODS = {
@@ -233,15 +233,13 @@ def read_activity(address: str) -> dict[str, int]:
 def check(book: Book, activity: dict[str, int], cache: Path) -> list[tuple[str, range, int]]:
     """Say what the server should have computed, each distinct view once, and what it did.
 
-    Every result is on disk once under the name of its content, with the passes that it took; a prediction took one.
+    Every result is on disk once under the name of its content, with the passes that it took.
     """
     heatmaps = {view for view in book.asked if view.page == "attribution"}
     pictures = {(view.model, view.index) for one in book.asked for view in (one, one.following)}
-    results = [restore(file.read_bytes()) for file in cache.glob("*/*.npz")]
-    forward, backward = sum(isinstance(result, Prediction) for result in results), 0
-    for result in results:
-        made = getattr(result, "provenance", {}).get("passes", {})
-        forward, backward = forward + made.get("forward", 0), backward + made.get("backward", 0)
+    questions()  # a result is restored by the name of its class
+    made = [restore(file.read_bytes()).provenance["passes"] for file in cache.glob("*/*.npz")]
+    forward, backward = (sum(passes[kind] for passes in made) for kind in ("forward", "backward"))
     return [  # what is computed ahead is left when a person leaves first
         ("pictures asked about or next, predictions", range(len(pictures) + 1), activity["Predictions computed"]),
         ("heatmaps asked for or next, computed", range(len(heatmaps) + 1), activity["Heatmaps computed"]),

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from benchmarks.contest import count_passes
 from benchmarks.networks import CLASS, SIDE, build_model, build_module, photograph
-from explainers.results import Target
+from explainers.targets import Target
 
 Run = Callable[[], Tensor]
 
@@ -27,18 +27,19 @@ CONCEPTS = 8
 
 def lightbox(network: str, name: str, **parameters: Any) -> Run:
     """An attribution method of Lightbox."""
-    from explainers.attribution.method import method
+    from explainers.attribution.batch import Batch
+    from explainers.attribution.method import make_method
     from explainers.jobs import Progress
 
-    model, image, chosen = build_model(network), photograph(), method(name, parameters)
-    return lambda: chosen.attribute(model, image, [Target(CLASS)], Progress()).values
+    batch = Batch(build_model(network), photograph(), [Target(CLASS)], Progress())
+    return lambda: make_method(name, parameters).attribute(batch).values
 
 
 def lightbox_concepts(network: str, layer: str) -> Run:
     """Conditional heatmaps of the most relevant concepts, from the picture on."""
-    from explainers.concepts.decision import Decision
-    from explainers.concepts.layers import find_concepts
     from explainers.relevance.composites import composite
+    from explainers.relevance.concepts.decision import Decision
+    from explainers.relevance.concepts.layers import find_concepts
     from explainers.relevance.tape import record
 
     model, image = build_model(network), photograph()

@@ -25,7 +25,7 @@ from explainers.relevance.composites import choose_composite, composite
 from explainers.relevance.propagation import propagate, relevance
 from explainers.relevance.seeds import seed_targets
 from explainers.relevance.tape import record
-from explainers.results import Target
+from explainers.targets import Target
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # zennit-crp's own imports are deprecated in parts

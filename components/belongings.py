@@ -23,7 +23,7 @@ from streamlit.runtime import get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from components import sharing
-from explainers import compute
+from explainers import asking
 from explainers.cache import Job
 from explainers.settings import settings
 
@@ -143,4 +143,4 @@ def _empty(known: Belongings) -> None:
     if "private_folder" in kept:
         kept["private_folder"].cleanup()
     for content in known.contents:
-        compute.forget(content)
+        asking.forget(content)

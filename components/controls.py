@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from components.heatmap import DIVERGING, SEQUENTIAL, View
-from explainers.parameters import MethodInfo, Parameter
-from explainers.results import ModelInfo, Prediction
+from explainers.attribution.method import Method, methods, unsuitable_methods
+from explainers.info import ModelInfo
+from explainers.parameters import Parameter
+from explainers.predictions import Prediction
+from explainers.questions import Question
 from explainers.targets import PREDICTED
+
+Q = TypeVar("Q", bound=Question[Any, Any])
 
 NO_CONTRAST = ""
 SIDES = {"Small": 260, "Medium": 400, "Large": 560}
@@ -46,36 +52,40 @@ def choose_output(info: ModelInfo, prediction: Prediction) -> tuple[str, str]:
     return str(wanted), str(versus)
 
 
-def choose_methods(methods: Mapping[str, MethodInfo], unsuitable: Mapping[str, str]) -> list[str]:
-    """Draw the picker of the methods, which are then shown side by side."""
-    suitable = [name for name in methods if name not in unsuitable]
+def choose_methods(info: ModelInfo) -> list[Method]:
+    """Draw the picker of the methods, which are then shown side by side, and a control for each of their parameters.
+
+    Raises SelectionError for parameters that do not go together.
+    """
+    kinds, unsuitable = methods(), unsuitable_methods(info)
+    suitable = [name for name in kinds if name not in unsuitable]
     default = [name for name in ("gradcam",) if name in suitable] or suitable[:1]
     chosen = st.multiselect(
         "Methods",
         suitable,
         default=default,
-        format_func=lambda name: methods[name].title,
+        format_func=lambda name: kinds[name].title,
         max_selections=4,
         key="methods",
         bind="query-params",
         placeholder="Choose a method",
         help="Up to four ways to ask where the model looked, side by side.\n\n"
-        + "\n".join(f"- **{methods[name].title}**: {methods[name].summary}" for name in suitable)
-        + "".join(f"\n- ~~{methods[name].title}~~: {reason}" for name, reason in unsuitable.items()),
+        + "\n".join(f"- **{kinds[name].title}**: {kinds[name].summary}" for name in suitable)
+        + "".join(f"\n- ~~{kinds[name].title}~~: {reason}" for name, reason in unsuitable.items()),
     )
-    return [str(name) for name in chosen]
+    return [choose_parameters(kinds[str(name)], info) for name in chosen]
 
 
-def choose_parameters(method: MethodInfo, info: ModelInfo) -> dict[str, Any]:
-    """Draw a control for each parameter of a method; returns their values."""
-    if not method.parameters:
-        return {}
-    with st.expander(f"{method.title} settings"):
-        return {parameter.name: _choose(method.name, parameter, info) for parameter in method.parameters}
+def choose_parameters(kind: type[Q], info: ModelInfo) -> Q:
+    """Draw a control for each parameter of a question; returns it as they are set."""
+    if not kind.parameters():
+        return kind()
+    with st.expander(f"{kind.title} settings"):
+        return kind.make({parameter.name: _choose(kind.name, parameter, info) for parameter in kind.parameters()})
 
 
-def _choose(method: str, parameter: Parameter, info: ModelInfo) -> Any:
-    key = f"{method}.{parameter.name}"
+def _choose(question: str, parameter: Parameter, info: ModelInfo) -> Any:
+    key = f"{question}.{parameter.name}"
     title = f"{parameter.title} ({parameter.unit})" if parameter.unit else parameter.title
     common: dict[str, Any] = {"key": key, "help": parameter.help}
     if not (info.private and parameter.kind in ("layer", "text")):  # which name an upload's layers
@@ -84,8 +94,8 @@ def _choose(method: str, parameter: Parameter, info: ModelInfo) -> Any:
         return st.toggle(title, bool(parameter.default), **common)
     if parameter.kind == "choice":
         return st.selectbox(title, parameter.choices, parameter.choices.index(str(parameter.default)), **common)
-    if parameter.kind == "text":
-        return st.text_input(title, str(parameter.default), max_chars=500, **common)
+    if parameter.kind not in ("layer", "integer", "number"):
+        return st.text_input(title, str(parameter.default or ""), max_chars=500, **common)
     if parameter.kind == "layer":
         layers = {layer.name: layer for layer in info.layers if layer.spatial}
         return st.selectbox(
@@ -127,15 +137,9 @@ def choose_view(signed: bool, unsigned: bool) -> View:
     )  # fmt: skip
     diverging, sequential = default.diverging, default.sequential
     if signed:
-        diverging = columns[3].selectbox(
-            "Colours for/against", list(DIVERGING), key="colours", bind="query-params",
-            help="For methods whose scores speak for and against. Readable with every colour vision.",
-        )  # fmt: skip
+        diverging = _choose_colours(columns[3], "for/against", DIVERGING, "colours", "speak for and against")
     if unsigned:
-        sequential = columns[-2].selectbox(
-            "Colours of amounts", list(SEQUENTIAL), key="amounts", bind="query-params",
-            help="For methods whose scores are amounts. Readable with every colour vision.",
-        )  # fmt: skip
+        sequential = _choose_colours(columns[-2], "of amounts", SEQUENTIAL, "amounts", "are amounts")
     with columns[-1]:
         fade = st.toggle(
             "Fade weak", default.fade, key="fade", bind="query-params",
@@ -144,4 +148,9 @@ def choose_view(signed: bool, unsigned: bool) -> View:
         positive = signed and st.toggle(
             "Positive only", key="positive", bind="query-params", help="Hide what speaks against the class."
         )
-    return View(SIDES[size], opacity / 100, str(diverging), str(sequential), percentile, positive, fade)
+    return View(SIDES[size], opacity / 100, diverging, sequential, percentile, positive, fade)
+
+
+def _choose_colours(place: DeltaGenerator, what: str, maps: Mapping[str, str], key: str, scores: str) -> str:
+    help = f"For methods whose scores {scores}. Readable with every colour vision."
+    return str(place.selectbox(f"Colours {what}", list(maps), key=key, bind="query-params", help=help))

@@ -9,8 +9,8 @@ import streamlit as st
 from components.figures import TOOLS, Seen, draw_picture
 from components.heatmap import NINTHS
 from components.session import say_in_link, went_back
+from explainers.info import ModelInfo
 from explainers.regions import Region, shares_of
-from explainers.results import ModelInfo
 
 #: A lasso is thinned out to this many corners, so that it fits a link.
 CORNERS = 40

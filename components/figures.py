@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 from jaxtyping import UInt8
 
 from components.heatmap import View, colour_scale, encode_png, limits
+from explainers.attribution.method import Attribution
 from explainers.regions import Region
-from explainers.results import Attribution
 
 #: What every chart's tools have in common.
 TOOLS = {"displaylogo": False, "scrollZoom": False, "doubleClick": "reset"}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Hashable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterable
+from typing import Any
 
 import streamlit as st
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
@@ -12,35 +12,38 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState
 
 from components.belongings import use
+from explainers.asking import ask, identify
 from explainers.cache import Job
 from explainers.errors import LightboxError
-from explainers.results import Result
-
-R = TypeVar("R", bound=Result)
+from explainers.questions import A, Question, R
 
 #: How long a page waits before it shows progress, and then from one look at it to the next, in seconds. A press that
 #: comes meanwhile is heard at the next look.
 PATIENCE, TICK = 0.4, 0.1
 
 
-def follow(view: str, asked: Mapping[Hashable, Callable[[], Job[R]]]) -> list[Job[R]]:
-    """Ask for each job of a view, once while it stays in view; a stopped one stays stopped.
+def follow(view: str, asked: Iterable[tuple[Question[A, R], A]], urgency: int = 0) -> list[Job[R]]:
+    """Ask each question of a view, once while it stays in view; a stopped one stays stopped.
 
-    Keys say all that a job depends on. Raises what asking raises.
+    Raises what asking raises.
     """
-    views: dict[str, dict[Hashable, Job[Any]]] = st.session_state.setdefault("followed", {})
-    before = views.get(view, {})
-    followed = {key: before.get(key) or ask() for key, ask in asked.items()}
+    views: dict[str, dict[str, Job[Any]]] = st.session_state.setdefault("followed", {})
+    before, followed, jobs = views.get(view, {}), dict[str, Job[Any]](), list[Job[R]]()
+    for question, about in asked:
+        key = identify(question, about)
+        if key not in followed:
+            followed[key] = before.get(key) or ask(question, about, urgency=urgency)
+        jobs.append(followed[key])
     for key, job in before.items():
         if key not in followed:
             job.cancel()
     views[view] = followed
-    return list(followed.values())
+    return jobs
 
 
 def forget(job: Job[Any]) -> None:
     """Let a job be asked for again."""
-    views: dict[str, dict[Hashable, Job[Any]]] = st.session_state["followed"]
+    views: dict[str, dict[str, Job[Any]]] = st.session_state["followed"]
     st.session_state["followed"] = {
         view: {key: other for key, other in jobs.items() if other is not job} for view, jobs in views.items()
     }
@@ -102,13 +105,13 @@ def settle(fragment: bool = True) -> None:
         st.rerun()
 
 
-def ask(dialog: str, *about: Any) -> None:
+def call_dialog(dialog: str, *about: Any) -> None:
     """Ask in a callback for a dialog; opened by the page itself, for one of a fragment would close with its tick."""
     st.session_state["asked"] = (dialog, *about)
     move()
 
 
-def asked() -> tuple[Any, ...] | None:
+def called_dialog() -> tuple[Any, ...] | None:
     """The dialog to open now and what it is about, once."""
     found: tuple[Any, ...] | None = st.session_state.pop("asked", None)
     st.session_state["dialog"] = found is not None

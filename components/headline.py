@@ -5,8 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from explainers.images import Picture
-from explainers.results import ModelInfo, Prediction, Target
-from explainers.targets import name_target
+from explainers.info import ModelInfo
+from explainers.predictions import Prediction
+from explainers.targets import Target, name_target
 
 #: What is said about the explained class, where nothing else is.
 SHOWS = "The heatmaps show what speaks for **{}**."

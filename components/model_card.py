@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from explainers.info import Layer, ModelInfo
 from explainers.preprocessing import Preprocessing
-from explainers.results import Layer, ModelInfo
 from sample_models import SampleModel
 
 

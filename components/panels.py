@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -15,13 +14,13 @@ from components.drawn_region import choose_region
 from components.figures import TOOLS, Seen, draw_heatmap
 from components.following import TICK, follow, forget, wait
 from components.heatmap import View, blend, colour_table, describe, encode_png, limits, share_inside
-from explainers import compute
+from explainers.attribution.method import Attribution, Method, pack
 from explainers.cache import Job
 from explainers.errors import CancelledError, LightboxError
 from explainers.images import Picture
-from explainers.parameters import MethodInfo
+from explainers.info import ModelInfo
 from explainers.regions import Region, region_mask
-from explainers.results import Attribution, ModelInfo, Target, pack
+from explainers.subjects import Case
 
 CONFIG = {**TOOLS, "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d"]]}
 
@@ -29,22 +28,13 @@ CONFIG = {**TOOLS, "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d"]]}
 PARTS = 4
 
 
-def follow_methods(
-    model: Any, picture: Picture, target: Target, chosen: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Job[Attribution]]:
-    """Ask for the attribution by each chosen method; raises SelectionError if one cannot explain the model."""
-    asked: dict[Hashable, Callable[[], Job[Attribution]]] = {
-        (model.info.digest, picture.digest, target, name, *parameters.items()): partial(
-            compute.submit_attribution, model, picture, name, target, parameters
-        )
-        for name, parameters in chosen.items()
-    }
-    return dict(zip(chosen, follow("attributions", asked), strict=True))
+def follow_methods(case: Case, methods: Iterable[Method]) -> dict[Method, Job[Attribution]]:
+    """Ask for the attribution by each method; raises SelectionError if one cannot explain the model."""
+    asked = [(method, case) for method in methods]
+    return {method: job for (method, _), job in zip(asked, follow("attributions", asked), strict=True)}
 
 
-def draw_panels(
-    info: ModelInfo, picture: Picture, methods: Mapping[str, MethodInfo], jobs: Mapping[str, Job[Attribution]]
-) -> None:
+def draw_panels(info: ModelInfo, picture: Picture, jobs: Mapping[Method, Job[Attribution]]) -> None:
     """Draw the picture and a heatmap for each job, each as soon as it is done, with progress until then.
 
     Once all are done, a change of the view or of the region draws the panels alone. What a person presses before begins
@@ -52,41 +42,40 @@ def draw_panels(
     """
     seen = Seen(picture.name, info.preprocessing.crop(picture.pixels))
     if wait(jobs.values()):
-        st.fragment(_draw)(seen, methods, jobs)
+        st.fragment(_draw)(seen, jobs)
     else:
         with st.container():  # as around a fragment, so that what stands there stays
-            _draw(seen, methods, jobs)
+            _draw(seen, jobs)
 
 
-def _draw(seen: Seen, methods: Mapping[str, MethodInfo], jobs: Mapping[str, Job[Attribution]]) -> None:
+def _draw(seen: Seen, jobs: Mapping[Method, Job[Attribution]]) -> None:
     use()
-    signs = {methods[name].signed for name in jobs}
+    signs = {method.signed for method in jobs}
     view = choose_view(True in signs, False in signs)
-    pending = dict[str, Pending]()
+    pending = dict[Method, Pending]()
     with st.container(horizontal=True, gap="medium"):
         with st.container(width=view.side):
             st.markdown("**What the model sees**")
             region = choose_region(seen, view.side)
-        for name, job in jobs.items():
-            about = methods[name]
+        for method, job in jobs.items():
             with st.container(width=view.side):
-                st.markdown(f"**{about.title}**", help=f"{about.summary} ({about.citation})")
+                st.markdown(f"**{method.title}**", help=f"{method.summary} ({method.citation})")
                 if job.done:
                     with st.container():  # where the place of a pending one would be
-                        draw_job(job, seen, about, view, region)
+                        draw_job(job, seen, method, view, region)
                 else:
-                    pending[name] = draw_progress(job, name)
+                    pending[method] = draw_progress(job, method)
         if not jobs:
             st.info("Choose a method in the sidebar to see where the model looked.")
         clear(st.session_state.get("panels", 0) - len(jobs))
         st.session_state["panels"] = len(jobs)
     while pending:
-        for name in [name for name in pending if jobs[name].done]:
-            with pending.pop(name).panel.container():
-                draw_job(jobs[name], seen, methods[name], view, region)
-        for name, (_, bar) in pending.items():
-            bar.progress(jobs[name].progress, f"Computing, {jobs[name].progress:.0%} done")
-        wait([jobs[name] for name in pending], TICK)
+        for method in [method for method in pending if jobs[method].done]:
+            with pending.pop(method).panel.container():
+                draw_job(jobs[method], seen, method, view, region)
+        for method, (_, bar) in pending.items():
+            bar.progress(jobs[method].progress, f"Computing, {jobs[method].progress:.0%} done")
+        wait([jobs[method] for method in pending], TICK)
 
 
 class Pending(NamedTuple):
@@ -96,12 +85,12 @@ class Pending(NamedTuple):
     bar: DeltaGenerator
 
 
-def draw_progress(job: Job[Attribution], method: str) -> Pending:
+def draw_progress(job: Job[Attribution], method: Method) -> Pending:
     """Make place for a heatmap that is not there yet, with a way to stop it."""
     panel = st.empty()
     with panel.container():
         bar = st.empty()
-        st.button("Stop", icon=":material/stop:", key=f"stop-{method}", on_click=job.cancel)
+        st.button("Stop", icon=":material/stop:", key=f"stop-{method.name}", on_click=job.cancel)
         clear(PARTS - 2)
     return Pending(panel, bar)
 
@@ -115,7 +104,7 @@ def clear(count: int) -> None:
 def draw_job(
     job: Job[Attribution],
     seen: Seen,
-    method: MethodInfo,
+    method: Method,
     view: View,
     region: Region,
 ) -> None:
@@ -134,7 +123,7 @@ def draw_job(
 def draw_attribution(
     seen: Seen,
     attribution: Attribution,
-    method: MethodInfo,
+    method: Method,
     view: View,
     region: Region,
 ) -> None:
@@ -151,7 +140,7 @@ def draw_attribution(
     draw_downloads(seen, attribution, method, view)
 
 
-def draw_legend(attribution: Attribution, method: MethodInfo, view: View) -> None:
+def draw_legend(attribution: Attribution, method: Method, view: View) -> None:
     """Draw the colour bar with the scores that its ends stand for."""
     low, high = limits(attribution.values, attribution.signed, view)
     table = colour_table(attribution.signed, view)
@@ -188,7 +177,7 @@ def draw_figures(attribution: Attribution, region: Region) -> None:
     st.caption("  \n".join(lines))
 
 
-def draw_downloads(seen: Seen, attribution: Attribution, method: MethodInfo, view: View) -> None:
+def draw_downloads(seen: Seen, attribution: Attribution, method: Method, view: View) -> None:
     """Offer the heatmap as a picture and its scores as an array; both are made when they are asked for."""
     with st.container(horizontal=True):
         st.download_button(

@@ -7,7 +7,8 @@ from html import escape
 import streamlit as st
 
 from components.theme import ACCENT
-from explainers.results import ModelInfo, Prediction
+from explainers.info import ModelInfo
+from explainers.predictions import Prediction
 
 STYLE = f"""<style>
 .lightbox-bars {{display: grid; grid-template-columns: 1fr auto; gap: 2px 12px; font-size: 0.9rem; line-height: 1.35;}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,6 +19,7 @@ from components.sharing import draw_sharing_of_pictures, name_in_links, shared_m
 from explainers.errors import ImageError
 from explainers.images import Picture, Sample, find, read
 from explainers.settings import settings
+from sample_models import SampleModel
 
 SAMPLES, YOURS, SHARED, FOLDER = "Samples", "Yours", "Shared", "Folder"
 
@@ -92,23 +93,15 @@ def open_sample(name: str) -> Any:
 
 def choose_model() -> Any:
     """Draw the model picker; returns the chosen model."""
-    samples, own, shared = sample_models.models(), uploaded_models(), shared_models()
-    digests = {model.info.digest for model in own.values()}
-    uploads = {**own, **{name: model for name, model in shared.items() if model.info.digest not in digests}}
+    samples, uploads = sample_models.models(), offered_uploads()
     names = [*samples, *uploads]
-    linked = st.query_params.get("model")
-    if linked in names and (went_back() or "chosen_model" not in st.session_state):
-        st.session_state["chosen_model"] = linked
-    elif linked and linked not in {*samples, *shared}:
-        st.warning("The link names a model that is not here, or no longer; a sample model is shown instead.")
-    if st.session_state.get("chosen_model") not in names:
-        st.session_state["chosen_model"] = names[0]
+    follow_link([*names], {*samples, *shared_models()})
 
     def title(name: str) -> str:
         if name in samples:
             return samples[name].title
         info = uploads[name].info
-        return f"{info.name} · shared" if name_in_links(info.digest) in shared else str(info.name)
+        return f"{info.name} · shared" if name_in_links(info.digest) in shared_models() else str(info.name)
 
     # The widget's own value is dropped when its page is left, so the choice is kept beside it.
     chosen = st.selectbox(
@@ -121,14 +114,37 @@ def choose_model() -> Any:
     st.session_state["chosen_model"] = chosen
     if chosen in uploads:
         link = name_in_links(uploads[chosen].info.digest)
-        say_in_link("model", link if link in shared else "")
+        say_in_link("model", link if link in shared_models() else "")
         return uploads[chosen]
     say_in_link("model", chosen)
-    st.caption(samples[chosen].sentence)
+    return draw_sample_model(samples[chosen])
+
+
+def offered_uploads() -> dict[str, Any]:
+    """The uploaded models to choose from: the session's own by their names, others' by what links call them."""
+    own = uploaded_models()
+    digests = {model.info.digest for model in own.values()}
+    return {**own, **{name: model for name, model in shared_models().items() if model.info.digest not in digests}}
+
+
+def follow_link(names: Sequence[str], linkable: Collection[str]) -> None:
+    """Choose the model that the link names, where it was not followed yet; says so if that is not here."""
+    linked = st.query_params.get("model")
+    if linked in names and (went_back() or "chosen_model" not in st.session_state):
+        st.session_state["chosen_model"] = linked
+    elif linked and linked not in linkable:
+        st.warning("The link names a model that is not here, or no longer; a sample model is shown instead.")
+    if st.session_state.get("chosen_model") not in names:
+        st.session_state["chosen_model"] = names[0]
+
+
+def draw_sample_model(sample: SampleModel) -> Any:
+    """Say what a sample model is, and open it."""
+    st.caption(sample.sentence)
     with st.expander("What should you find here? (spoiler)"):
-        st.markdown(samples[chosen].spoiler)
-    with st.spinner(f"Opening {samples[chosen].title} …"):
-        return open_sample(chosen)
+        st.markdown(sample.spoiler)
+    with st.spinner(f"Opening {sample.title} …"):
+        return open_sample(sample.name)
 
 
 def choose_pictures(model_name: str) -> Sequence[Sample | Picture]:
@@ -141,18 +157,7 @@ def choose_pictures(model_name: str) -> Sequence[Sample | Picture]:
     if len(files) != st.session_state.get("seen_files"):
         st.session_state["seen_files"] = len(files)
         st.session_state["source"] = YOURS if files else SAMPLES
-    source = SAMPLES
-    if len(sources) > 1:
-        picked = st.segmented_control(
-            "Images",
-            sources,
-            required=True,
-            default=None if "source" in st.session_state else SAMPLES,
-            key="source",
-            bind="query-params",
-            help="Where the pictures in the strip come from.",
-        )
-        source = str(picked)
+    source = choose_source(sources) if len(sources) > 1 else SAMPLES
     st.file_uploader(
         "Add your images",
         accept_multiple_files=True,
@@ -163,14 +168,26 @@ def choose_pictures(model_name: str) -> Sequence[Sample | Picture]:
     )
     yours = read_uploads(files)
     draw_sharing_of_pictures(yours)
-    if source == YOURS:
-        return yours
-    if source == SHARED:
-        return shared
+    if source in (YOURS, SHARED):
+        return yours if source == YOURS else shared
     if source == FOLDER and root:
         return find(root)
     samples = sample_models.models()
     return (samples.get(model_name) or next(iter(samples.values()))).pictures
+
+
+def choose_source(sources: Sequence[str]) -> str:
+    """Draw the picker of where pictures come from."""
+    picked = st.segmented_control(
+        "Images",
+        sources,
+        required=True,
+        default=None if "source" in st.session_state else SAMPLES,
+        key="source",
+        bind="query-params",
+        help="Where the pictures in the strip come from.",
+    )
+    return str(picked)
 
 
 def read_uploads(files: Sequence[UploadedFile]) -> Sequence[Picture]:

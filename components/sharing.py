@@ -13,7 +13,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explainers.images import Picture
-from explainers.results import ModelInfo
+from explainers.info import ModelInfo
 
 MEANING = (
     "Everybody who can open this server finds {what} in the lists at the left, marked as shared, until you take {it} "

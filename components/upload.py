@@ -13,9 +13,11 @@ import sample_models
 from components.belongings import own
 from components.prediction import draw_prediction
 from components.session import keep_model, open_picture, uploaded_models
-from explainers import compute
 from explainers.errors import LightboxError, ModelError
+from explainers.graph import sandbox
+from explainers.graph.class_names import read_class_names
 from explainers.images import Picture, Sample
+from explainers.predictions import predict
 from explainers.preprocessing import INTERPOLATIONS, Preprocessing
 from explainers.proposal import Proposal
 
@@ -42,11 +44,11 @@ def draw_upload(pictures: Sequence[Sample | Picture]) -> None:
     )
     if file is None:
         st.markdown(HELP)
-        compute.prepare_upload()
+        sandbox.prepare()
         return
     try:
         proposal = _propose(file)
-        class_names = compute.read_class_names(names_file.getvalue(), names_file.name) if names_file else ()
+        class_names = read_class_names(names_file.getvalue(), names_file.name) if names_file else ()
         settings = _fill_form(proposal, class_names)
         if settings is not None:
             st.session_state["tested"] = (file.file_id, _load(file, settings))
@@ -80,7 +82,7 @@ def _look(file: Any, architecture: str | None) -> Proposal:
         if architecture is None:
             known.clear()  # another file: what was found in the last one is of no more use
         with _waiting("Looking at the file …") as waiting:
-            known[key] = compute.propose(file.getvalue(), file.name, architecture, waiting)
+            known[key] = sandbox.propose(file.getvalue(), file.name, architecture, waiting)
     return known[key]
 
 
@@ -132,7 +134,7 @@ def _waiting(what: str) -> Iterator[Callable[[], object]]:
 
 def _load(file: Any, settings: dict[str, Any]) -> Any:
     with _waiting("Opening the model and tracing its graph …") as waiting:
-        model = compute.load(file.getvalue(), file.name, waiting, **settings)
+        model = sandbox.load(file.getvalue(), file.name, waiting, **settings)
     own(model.info.digest)
     return replace(model, info=replace(model.info, private=True))
 
@@ -145,7 +147,7 @@ def _draw_test(model: Any, pictures: Sequence[Sample | Picture]) -> None:
     words = f"{picture.name}, as the model sees it"
     left.image(model.info.preprocessing.crop(picture.pixels), words, "stretch", alt=words)
     with right:
-        draw_prediction(model.info, compute.predict(model, picture))
+        draw_prediction(model.info, predict(model, picture))
         st.caption(
             "Does this make sense? If not, check architecture, normalisation and class names above and test again."
         )

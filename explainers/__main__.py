@@ -1,18 +1,50 @@
-"""Lightbox from the command line: ``python -m explainers attribute|index|prototypes|models|methods``."""
+"""Lightbox from the command line: ``python -m explainers ask|attribute|index|prototypes|models|methods|questions``."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from explainers.errors import LightboxError, SelectionError
 from explainers.jobs import Progress
+from explainers.options import add_options, name_parts, read_parameters, read_subject
+from explainers.parameters import Parameter
+from explainers.questions import Question, questions
 
-if TYPE_CHECKING:
-    from explainers.images import Samples
+#: An array of more numbers than this is not written as JSON but by ``--array``.
+NUMBERS = 10_000
+
+JSON: Mapping[str, Any] = {
+    "--json": {"type": Path, "help": "where to write the result as JSON (default: standard output)"}
+}
+ATTRIBUTE: Mapping[str, Any] = {
+    "--method": {"default": "gradcam", "help": "see `python -m explainers methods` (default: gradcam)"},
+    "--set": {"action": "append", "default": [], "metavar": "NAME=VALUE", "help": "a parameter; may be repeated"},
+    "--out": {"type": Path, "help": "where to write the heatmap as PNG"},
+    "--array": {"type": Path, "help": "where to write scores and picture as .npz"},
+    **JSON,
+}
+INDEX: Mapping[str, Any] = {
+    "--out": {"required": True, "type": Path, "metavar": "STORE", "help": "the index's folder, which may be there"},
+    "--layers": {"default": "", "metavar": "A,B", "help": "names of layers (default: a late one with places)"},
+    "--composite": {"default": "automatic", "help": "the rules of relevance (default: automatic)"},
+    "--batch": {"type": int, "default": 16, "help": "images that go through the network at once (default: 16)"},
+    "--dask": {"default": "", "metavar": "ADDRESS", "help": "compute on the workers of this Dask scheduler"},
+}
+PROTOTYPES: Mapping[str, Any] = {
+    "--class": {"dest": "target", "default": "predicted", "help": "predicted, a class name or a class index"},
+    "--strategies": {"type": int, "default": 0, "help": "how many the class has (default: as its samples show)"},
+    "--unusual": {"type": float, "default": 5.0, "help": "percent of less typical samples below which it is unusual"},
+    "--unlike": {"type": float, "default": 0.5, "help": "percent below which it is unlike anything seen for the class"},
+    **JSON,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,58 +58,33 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> ArgumentParser:
     """Describe the commands and their options."""
-    top = argparse.ArgumentParser(prog="python -m explainers", description="See where a vision model looked.")
+    top = ArgumentParser(prog="python -m explainers", description="See where a vision model looked.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    models = commands.add_parser("models", help="list the sample models")
-    models.set_defaults(run=list_models)
-    methods = commands.add_parser("methods", help="list the attribution methods and their parameters")
-    methods.set_defaults(run=list_methods)
-    attribute = commands.add_parser("attribute", help="explain what a model says about an image")
-    attribute.set_defaults(run=attribute_image)
-    add = attribute.add_argument
-    add("--model", required=True, help="a sample model's name, or a model file")
-    add("--architecture", help="for a checkpoint, such as timm/resnet50; guessed if left out")
-    add("--classes", type=Path, help="a file of class names (text, CSV or JSON)")
-    add("--image", required=True, type=Path, help="an image file")
-    add("--method", default="gradcam", help="see `python -m explainers methods` (default: gradcam)")
-    add("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the method; may be repeated")
-    add("--target", default="predicted", help="predicted, a class name or a class index (default: predicted)")
-    add("--versus", default="", help="contrast with a class: predicted (the next best), a name or an index")
-    add("--out", type=Path, help="where to write the heatmap as PNG")
-    add("--array", type=Path, help="where to write scores and picture as .npz")
-    add("--json", type=Path, help="where to write the result as JSON (default: standard output)")
-    index = commands.add_parser("index", help="store what a model uses in each image of a folder; run again to go on")
-    index.set_defaults(run=build_index)
-    add = index.add_argument
-    add("--model", required=True, help="a sample model's name, or a model file")
-    add("--architecture", help="for a checkpoint, such as timm/resnet50; guessed if left out")
-    add("--classes", type=Path, help="a file of class names (text, CSV or JSON)")
-    add("--data", type=Path, help="a folder of images, whose folders give labels (default: the sample model's own)")
-    add("--out", required=True, type=Path, metavar="STORE", help="the folder of the index, which may be there already")
-    add("--layers", default="", metavar="A,B", help="names of layers (default: a late one with places)")
-    add("--composite", default="automatic", help="the rules of relevance (default: automatic)")
-    add("--batch", type=int, default=16, help="images that go through the network at once (default: 16)")
-    add("--dask", default="", metavar="ADDRESS", help="compute on the workers of the Dask scheduler at this address")
-    prototypes = commands.add_parser("prototypes", help="say whether a decision is ordinary for its class")
-    prototypes.set_defaults(run=judge_image)
-    add = prototypes.add_argument
-    add("--model", required=True, help="a sample model's name, or a model file")
-    add("--architecture", help="for a checkpoint, such as timm/resnet50; guessed if left out")
-    add("--classes", type=Path, help="a file of class names (text, CSV or JSON)")
-    add("--store", required=True, type=Path, help="an index of pictures to compare with, see the command index")
-    add("--image", required=True, type=Path, help="an image file")
-    add("--layer", default="", help="a layer of the index (default: its first)")
-    add("--class", dest="target", default="predicted", help="predicted, a class name or a class index")
-    add("--strategies", type=int, help="how many strategies the class has (default: as many as its samples show)")
-    add("--unusual", type=float, default=5.0, help="percent of less typical samples below which it is unusual")
-    add("--unlike", type=float, default=0.5, help="percent below which it is unlike anything seen for the class")
-    add("--json", type=Path, help="where to write the result as JSON (default: standard output)")
+    for name, (run, about, options, help) in COMMANDS.items():
+        command = commands.add_parser(name, help=help)
+        command.set_defaults(run=run)
+        add_options(command, about, options)
+    asking = commands.add_parser("ask", help="ask any question, see `python -m explainers questions`")
+    names = asking.add_subparsers(required=True, metavar="QUESTION")
+    for name, kind in questions().items():
+        describe_question(names.add_parser(name, help=kind.summary, description=kind.summary), kind)
     return top
 
 
-def list_models(options: argparse.Namespace) -> None:
+def describe_question(command: ArgumentParser, kind: type[Question[Any, Any]]) -> None:
+    """Give a question's command its options: what it is asked about, its parameters, and where the answer goes."""
+    command.set_defaults(run=ask_question, question=kind)
+    add_options(
+        command, name_parts(kind.subject), {"--array": {"type": Path, "help": "the whole answer as .npz"}, **JSON}
+    )
+    for parameter in kind.parameters():
+        words = tell_parameter(parameter).replace("%", "%%")
+        command.add_argument(f"--{parameter.name}", dest=f"set_{parameter.name}", metavar="VALUE", help=words)
+
+
+def list_models(options: Namespace) -> None:
     """Print the sample models, one to a line."""
     import sample_models
 
@@ -85,105 +92,103 @@ def list_models(options: argparse.Namespace) -> None:
         print(f"{model.name:24} {model.sentence}")
 
 
-def list_methods(options: argparse.Namespace) -> None:
-    """Print the methods with their parameters."""
-    from explainers.compute import methods
-
-    for method in methods().values():
-        print(f"{method.name:24} {method.summary}")
-        for parameter in method.parameters:
-            bounds = f", {parameter.low:g} to {parameter.high:g}" if parameter.high else ""
-            choices = f", {' | '.join(parameter.choices)}" if parameter.choices else ""
-            default = parameter.default if parameter.default != "" else "automatic"
-            print(f"{'':24}   --set {parameter.name}={default}{bounds}{choices}: {parameter.help}")
+def list_questions(options: Namespace, family: str = "", option: str = "--") -> None:
+    """Print what can be asked, with parameters and sources."""
+    for question in questions(family).values():
+        print(f"{question.name:24} {question.summary}")
+        print(f"{'':24} about: {', '.join(name_parts(question.subject))} · {question.citation}")
+        for parameter in question.parameters():
+            print(f"{'':24}   {option}{parameter.name}={tell_parameter(parameter)}")
 
 
-def attribute_image(options: argparse.Namespace) -> None:
+def tell_parameter(parameter: Parameter) -> str:
+    """Say a parameter's default, bounds and meaning."""
+    bounds = f", {parameter.low:g} to {parameter.high:g}" if parameter.high else ""
+    choices = f", {' | '.join(parameter.choices)}" if parameter.choices else ""
+    default = "automatic" if parameter.default in ("", ()) else parameter.default
+    return f"{default}{bounds}{choices}: {parameter.help}"
+
+
+def ask_question(options: Namespace) -> None:
+    """Ask a question about what the options say, and write the answer."""
+    from explainers.asking import ask
+    from explainers.results import store
+
+    about = read_subject(options.question.subject, options)
+    found = ask(options.question.make(read_parameters(options.question, options, about)), about).result()
+    if options.array:
+        options.array.write_bytes(store(found))
+    write_json(tell_result(vars(found)), options.json)
+
+
+def tell_result(found: Any) -> Any:
+    """Make plain values of a result, without arrays of more than NUMBERS numbers."""
+    if isinstance(found, np.ndarray):
+        return found.tolist() if found.size <= NUMBERS else f"{found.dtype}{list(found.shape)}: written by --array"
+    if isinstance(found, Mapping):
+        return {str(key): tell_result(value) for key, value in found.items()}
+    if isinstance(found, (list, tuple)):
+        return [tell_result(value) for value in found]
+    return tell_result(vars(found)) if hasattr(found, "__dict__") else found
+
+
+def attribute_image(options: Namespace) -> None:
     """Explain an image and write what was asked for."""
     from components.heatmap import View, blend, encode_png
-    from explainers import compute, images
-    from explainers.results import pack
-    from explainers.targets import choose_target, name_target
+    from explainers.asking import ask
+    from explainers.attribution.method import make_method, pack
+    from explainers.predictions import Predict
+    from explainers.subjects import Case
+    from explainers.targets import name_target
 
-    picture = images.read(read_file(options.image), options.image.name)[0]
-    model = open_model(options)
-    prediction = compute.predict(model, picture)
-    target = choose_target(model.info, prediction, options.target, options.versus)
-    attribution = compute.explain(model, picture, options.method, target, parameters(options.set))
-    crop = model.info.preprocessing.crop(picture.pixels)
+    given = split_pairs(options.set)
+    case = read_subject(Case, options)
+    prediction, attribution = ask(Predict(), case).result(), ask(make_method(options.method, given), case).result()
+    crop, names = case.info.preprocessing.crop(case.picture.pixels), case.info.class_names
     if options.out:
         options.out.write_bytes(encode_png(blend(crop, attribution.values, attribution.signed, View()), 2))
     if options.array:
         options.array.write_bytes(pack(crop, attribution))
-    result: dict[str, Any] = {
-        "predictions": [
-            {
-                "class": model.info.class_names[index],
-                "index": index,
-                "probability": round(float(prediction.probabilities[index]), 6),
-                "logit": float(prediction.logits[index]),
-            }
-            for index in prediction.top()
-        ],
-        "target": name_target(model.info, target),
-        "output": attribution.output,
-        "sum": attribution.total,
-        "expected": attribution.expected,
-        "provenance": attribution.provenance,
-    }
-    write_json(result, options.json)
+    said = [
+        {
+            "class": names[index],
+            "index": index,
+            "probability": round(float(prediction.probabilities[index]), 6),
+            "logit": float(prediction.logits[index]),
+        }
+        for index in prediction.top()
+    ]
+    result = {"predictions": said, "target": name_target(case.info, case.target), "output": attribution.output}
+    sums = {"sum": attribution.total, "expected": attribution.expected}
+    write_json({**result, **sums, "provenance": attribution.provenance}, options.json)
 
 
-def judge_image(options: argparse.Namespace) -> None:
+def judge_image(options: Namespace) -> None:
     """Compare the decision on an image with those in an index, and write what was found."""
-    from explainers import compute, images
-    from explainers.index import open_index
-    from explainers.prototypes.decisions import Thresholds, judge, summarise
-    from explainers.prototypes.submitting import comparable_classes, find_row, submit_strategies, submit_vectors
-    from explainers.results import Target
-    from explainers.targets import choose_target
+    from explainers.asking import ask
+    from explainers.index.subjects import CaseInIndex, IndexLayer
+    from explainers.prototypes.decisions import JudgeDecision, Thresholds, summarise
+    from explainers.prototypes.strategies import FindStrategies
 
-    thresholds, index = Thresholds(options.unusual, options.unlike), open_index(options.store)
-    model, picture = open_model(options), images.read(read_file(options.image), options.image.name)[0]
-    if model.info.digest != index.recipe.digest:
-        raise SelectionError(
-            f"The index in {options.store} belongs to another model ({index.recipe.model}). Build one of this."
-        )
-    layer = options.layer or next(iter(index.recipe.layers))
-    klass = choose_target(model.info, compute.predict(model, picture), options.target).index
-    vectors = submit_vectors(index, layer).result()
-    counts = dict.fromkeys(comparable_classes(vectors)) | {klass: options.strategies}
-    strategies = {
-        other: submit_strategies(index, layer, vectors, other, count).result() for other, count in counts.items()
-    }
-    rules = {name: getattr(index.recipe, name) for name in ("composite", "epsilon", "gamma")}
-    found = compute.submit_concepts(model, picture, Target(klass), layer, rules).result()
-    row = find_row(index, picture.digest)
-    decision = judge(vectors, strategies, klass, found.relevance, row, thresholds)
-    summary = summarise(decision, strategies[klass], model.info.class_names, thresholds=thresholds)
-    write_json({**summary, "provenance": found.provenance}, options.json)
+    thresholds = Thresholds(options.unusual, options.unlike)
+    case = read_subject(CaseInIndex, options)
+    decision = ask(JudgeDecision(strategies=options.strategies, **vars(thresholds)), case).result()
+    strategies = ask(FindStrategies(decision.klass, options.strategies), case.narrow(IndexLayer)).result()
+    summary = summarise(decision, strategies, case.info.class_names, thresholds=thresholds)
+    write_json({**summary, "provenance": decision.provenance}, options.json)
 
 
-def write_json(result: dict[str, Any], file: Path | None) -> None:
-    """Write a result as JSON to a file, or to standard output."""
-    text = json.dumps(result, indent=2, ensure_ascii=False)
-    if file:
-        file.write_text(text + "\n")
-    else:
-        print(text)
-
-
-def build_index(options: argparse.Namespace) -> None:
+def build_index(options: Namespace) -> None:
     """Build an index, or go on with it, and tell what was added; stopped by Ctrl-C it keeps what was done."""
-    from explainers.concepts.layers import default_layer
+    from explainers.concepts.layers import list_layers
     from explainers.index import building
+    from explainers.index.subjects import ManyInputs
 
-    samples = find_samples(options)
-    model = open_model(options)
-    layers = [name.strip() for name in options.layers.split(",")] if options.layers else [default_layer(model)]
-    job = building.start(
-        model, samples, options.out, layers, composite=options.composite, batch=options.batch, cluster=options.dask
-    )
+    about = read_subject(ManyInputs, options)
+    given = [name.strip() for name in options.layers.split(",") if name.strip()]
+    layers = given or [list_layers(about.model).default]
+    chosen = {"composite": options.composite, "batch": options.batch, "cluster": options.dask}
+    job = building.start(about.model, about.samples, options.out, layers, **chosen)
     try:
         while not job.wait(0.5):
             show_progress(job.steps)
@@ -195,19 +200,7 @@ def build_index(options: argparse.Namespace) -> None:
     built = job.result()
     for sentence in (*built.notes, *built.unreadable):
         print(sentence, file=sys.stderr)
-    print(f"{built.added} of {len(samples)} images added to {options.out}")
-
-
-def find_samples(options: argparse.Namespace) -> Samples:
-    """List the images of the folder, or without one those that a sample model brings."""
-    import sample_models
-    from explainers import images
-
-    if options.data:
-        return images.find(options.data)
-    if options.model not in sample_models.models():
-        raise SelectionError(f"{options.model} is no sample model and brings no images. Give a folder with --data.")
-    return sample_models.models()[options.model].references
+    print(f"{built.added} of {len(about.samples)} images added to {options.out}")
 
 
 def show_progress(steps: Progress) -> None:
@@ -217,38 +210,43 @@ def show_progress(steps: Progress) -> None:
         print(f"\r\033[K{steps.done} of {steps.total} images, {steps.rate:.1f} a second{left}", end="", file=sys.stderr)
 
 
-def open_model(options: argparse.Namespace) -> Any:
-    """Load a sample model by its name, or a model file."""
-    import sample_models
-
-    if options.model in sample_models.models():
-        return sample_models.load(options.model)
-    if not Path(options.model).is_file():
-        raise SelectionError(
-            f"'{options.model}' is neither a sample model ({', '.join(sample_models.models())}) nor a file. "
-            "See `python -m explainers models`."
-        )
-    from explainers.graph.class_names import read_class_names
-    from explainers.graph.loader import load
-
-    names = read_class_names(read_file(options.classes), options.classes.name) if options.classes else ()
-    file = Path(options.model)
-    return load(read_file(file), file.name, architecture=options.architecture, class_names=names)
+def write_json(result: Any, file: Path | None) -> None:
+    """Write a result as JSON to a file, or to standard output."""
+    text = json.dumps(result, indent=2, ensure_ascii=False)
+    if file:
+        file.write_text(text + "\n")
+    else:
+        print(text)
 
 
-def read_file(path: Path) -> bytes:
-    """Read a file; raises SelectionError if there is none."""
-    if not path.is_file():
-        raise SelectionError(f"There is no file {path}. Check its name.")
-    return path.read_bytes()
-
-
-def parameters(given: list[str]) -> dict[str, str]:
-    """Split NAME=VALUE options."""
+def split_pairs(given: list[str]) -> dict[str, str]:
+    """Split NAME=VALUE options; raises SelectionError."""
     for item in given:
         if "=" not in item:
             raise SelectionError(f"'--set {item}' lacks a value; write --set NAME=VALUE.")
     return dict(item.split("=", 1) for item in given)
+
+
+#: The commands but for ``ask``: what each runs, what it is about, its own options, and what it does.
+COMMANDS: Mapping[str, tuple[Any, tuple[str, ...], Mapping[str, Any], str]] = {
+    "models": (list_models, (), {}, "list the sample models"),
+    "methods": (
+        partial(list_questions, family="attribution", option="--set "), (), {},
+        "list the attribution methods and their parameters",
+    ),
+    "questions": (list_questions, (), {}, "list all that can be asked, with its parameters and sources"),
+    "attribute": (
+        attribute_image, ("model", "picture", "target"), ATTRIBUTE, "explain what a model says about an image",
+    ),
+    "index": (
+        build_index, ("model", "samples"), INDEX,
+        "store what a model uses in each image of a folder; run again to go on",
+    ),
+    "prototypes": (
+        judge_image, ("model", "picture", "index", "layer"), PROTOTYPES,
+        "say whether a decision is ordinary for its class",
+    ),
+}  # fmt: skip
 
 
 if __name__ == "__main__":

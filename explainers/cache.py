@@ -11,8 +11,10 @@ import json
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cache as remember
 from pathlib import Path
@@ -21,14 +23,19 @@ from typing import Any, Generic, TypeVar
 from filelock import FileLock
 
 from explainers.errors import CancelledError
-from explainers.jobs import Progress, Workers
-from explainers.results import Passes, Result, passes, restore, store
-from explainers.settings import Settings
+from explainers.jobs import Passes, Progress, Workers, passes
+from explainers.results import Result, restore, store
+from explainers.settings import Settings, settings
 
 R = TypeVar("R", bound=Result)
 
 #: Lock files on disk; two keys of one stripe wait for each other across processes, which costs time but no harm.
 STRIPE = 3
+
+#: How often somebody who waits for what another thread computes looks whether to go on, in seconds.
+BEAT = 0.2
+
+_opening = threading.Lock()
 
 
 def digest(*parts: Any) -> str:
@@ -129,6 +136,7 @@ class Cache:
     """Results by key in memory (least recently used out first), with a disk tier that processes share.
 
     ``folder`` is the disk tier, None for none; only results asked for with ``durable`` reach it. Limits are in bytes.
+    A computation may ask for what it needs: that is computed in its own thread, unless another one is at it.
     """
 
     def __init__(
@@ -165,30 +173,45 @@ class Cache:
         durable: bool = False,
         about: Collection[str] = (),
         urgency: int = 0,
+        here: bool = False,
     ) -> Job[R]:
         """Ask for a result; computes it on a worker unless it is there or under way already.
 
         ``durable`` lets the result reach the disk: only for results on server-side data. ``about`` are the digests of
-        the uploads that it tells something of, see ``forget``. ``urgency`` 1 lets others go first. An error goes to all
-        who wait and is not kept: the next request tries again.
+        the uploads that it tells something of, see ``forget``. ``urgency`` 1 lets others go first. ``here`` computes in
+        this thread, for what takes no time. An error goes to all who wait and is not kept: the next request tries
+        again.
         """
         with self._lock:
             if key in self._results:
                 self._counters.hits += 1
                 self._results.move_to_end(key)
                 return _finished(self._results[key])  # type: ignore[arg-type]  # equal keys name results of one kind
-            computation = self._under_way.get(key)
-            if computation is None:
-                computation = self._under_way[key] = _Computation(about=frozenset(about), urgency=urgency)
-                start = True
-            else:
-                self._counters.joined += 1
-                start = urgency < computation.urgency and not computation.started
-                computation.urgency = min(urgency, computation.urgency)
-            computation.waiting += 1
-        if start:
+            computation, start = self._join(key, about, urgency)
+        job = Job(computation, _once(lambda: self._leave(key, computation)))
+        if needed_by := _at_work.get():
+            needed_by[1].need(job.cancel)
+            self._run(key, compute, computation, durable)
+            while not job.wait(BEAT):
+                needed_by[1].check()
+        elif here:
+            self._run(key, compute, computation, durable)
+        elif start:
             self._workers.add(lambda: self._run(key, compute, computation, durable), urgency)
-        return Job(computation, _once(lambda: self._leave(key, computation)))
+        return job
+
+    def _join(self, key: str, about: Collection[str], urgency: int) -> tuple[_Computation[Any], bool]:
+        """Find the computation under way or note a new one; tells whether to queue it, or to queue it further ahead."""
+        computation = self._under_way.get(key)
+        if computation is None:
+            computation = self._under_way[key] = _Computation(about=frozenset(about), urgency=urgency)
+            start = True
+        else:
+            self._counters.joined += 1
+            start = urgency < computation.urgency and not computation.started
+            computation.urgency = min(urgency, computation.urgency)
+        computation.waiting += 1
+        return computation, start
 
     def get(self, key: str, compute: Callable[[Progress], R], *, durable: bool = False) -> R:
         """Ask for a result and wait for it."""
@@ -205,14 +228,15 @@ class Cache:
     def _leave(self, key: str, computation: _Computation[Any]) -> None:
         with self._lock:
             computation.waiting -= 1
-            if computation.waiting == 0 and not computation.future.done():
-                computation.progress.cancel()
-                if self._under_way.get(key) is computation:
-                    del self._under_way[key]
+            abandoned = computation.waiting == 0 and not computation.future.done()
+            if abandoned and self._under_way.get(key) is computation:
+                del self._under_way[key]
+        if abandoned:  # not within the lock, for this leaves what the computation needs, too
+            computation.progress.cancel()
 
     def _run(self, key: str, compute: Callable[[Progress], R], computation: _Computation[R], durable: bool) -> None:
         with self._lock:
-            if computation.started:  # queued a second time when somebody more urgent joined
+            if computation.started:  # by who needed it, or queued a second time when somebody more urgent joined
                 return
             computation.started = True
         try:
@@ -223,11 +247,13 @@ class Cache:
             with self._lock:
                 self._counters.cancelled += isinstance(error, CancelledError)
                 self._counters.errors += not isinstance(error, CancelledError)
-            computation.future.set_exception(error)
+            with _working(None):
+                computation.future.set_exception(error)
         else:
             self._keep(key, result, computation)
             self._end(key, computation)
-            computation.future.set_result(result)
+            with _working(None):  # who is told of the result may ask for more, which nothing here needs
+                computation.future.set_result(result)
 
     def _end(self, key: str, computation: _Computation[Any]) -> None:
         with self._lock:
@@ -238,7 +264,8 @@ class Cache:
         if self._folder is None or not durable:
             return self._compute(compute, progress)
         file = self._folder / key[:2] / f"{key}.npz"
-        with FileLock(self._folder / "locks" / key[:STRIPE]):
+        # Who holds a stripe and waits for another could wait for a process that does the same the other way round.
+        with nullcontext() if _at_work.get() else FileLock(self._folder / "locks" / key[:STRIPE]):
             found = _read(file)
             if found is not None:
                 with self._lock:
@@ -252,7 +279,8 @@ class Cache:
         counts = Passes()
         token = passes.set(counts)
         try:
-            result = compute(progress)
+            with _working((self, progress)):
+                result = compute(progress)
             with self._lock:
                 kind = type(result).__name__
                 self._counters.computed[kind] = self._counters.computed.get(kind, 0) + 1
@@ -282,6 +310,37 @@ class Cache:
         self._counters.bytes -= self._results.pop(key).nbytes
         del self._about[key]
         self._counters.entries = len(self._results)
+
+
+#: For whom this thread computes: a cache, and the progress of the computation at hand; None where it computes nothing.
+_at_work: ContextVar[tuple[Cache, Progress] | None] = ContextVar("at_work", default=None)
+
+
+@contextmanager
+def _working(work: tuple[Cache, Progress] | None) -> Iterator[None]:
+    token = _at_work.set(work)
+    try:
+        yield
+    finally:
+        _at_work.reset(token)
+
+
+def current_cache() -> Cache:
+    """The cache for which this thread computes, where it does; else that of this process."""
+    work = _at_work.get()
+    return work[0] if work else shared_cache()
+
+
+def shared_cache() -> Cache:
+    """The cache of this process, as the settings say."""
+    with _opening:  # sessions that start together must not get a cache each
+        return _open_cache()
+
+
+@remember
+def _open_cache() -> Cache:
+    chosen = settings()
+    return Cache(chosen.cache, chosen.memory, chosen.disk)
 
 
 def _finished(result: R) -> Job[R]:

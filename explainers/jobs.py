@@ -8,8 +8,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 from explainers.errors import CancelledError
+
+
+@dataclass
+class Passes:
+    """Counts of passes: ``forward`` and ``backward`` calls of the network, and the ``images`` that went forward."""
+
+    forward: int = 0
+    backward: int = 0
+    images: int = 0
+
+
+#: Where the passes of the computation at hand are counted.
+passes: ContextVar[Passes] = ContextVar("passes")
 
 
 class Progress:
@@ -20,6 +35,7 @@ class Progress:
         self.total = 0
         self._stop = threading.Event()
         self._reports: deque[tuple[float, int]] = deque(maxlen=32)
+        self._needs: list[Callable[[], None]] = []
 
     def __call__(self, done: int, total: int) -> None:
         """Report that ``done`` of ``total`` steps are done; raises CancelledError once a cancel was asked for."""
@@ -34,8 +50,16 @@ class Progress:
             raise CancelledError("The computation was stopped. Start it again when you need it.")
 
     def cancel(self) -> None:
-        """Ask the computation to stop at its next report."""
+        """Ask the computation to stop at its next report, and no longer to wait for what it needs."""
         self._stop.set()
+        for leave in list(self._needs):
+            leave()
+
+    def need(self, leave: Callable[[], None]) -> None:
+        """Note how to leave a computation that this one needs, for when this one is cancelled."""
+        self._needs.append(leave)
+        if self._stop.is_set():
+            leave()
 
     @property
     def fraction(self) -> float:

@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock
 
 from explainers.errors import NotesError
-from explainers.results import Layer
+from explainers.info import Layer
 from explainers.settings import settings
 from explainers.tables import unquote, write_csv
 

@@ -3,12 +3,34 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
+from typing import Protocol
 
 from explainers.errors import SelectionError
+from explainers.info import ModelInfo
 from explainers.regions import Region
-from explainers.results import ModelInfo, Prediction, Target
 
 PREDICTED = "predicted"
+
+
+@dataclass(frozen=True)
+class Target:
+    """The output explained: the logit of class ``index``, or with ``versus`` its lead over another class.
+
+    For a model that gives a map of logits it is their mean in ``region``, a polygon of corners (x, y) as shares of
+    width and height; () for the whole map.
+    """
+
+    index: int
+    versus: int | None = None
+    region: Region = ()
+
+
+class Ranked(Protocol):
+    """A prediction, as far as it tells which classes are the likeliest."""
+
+    def top(self, count: int) -> list[int]:
+        """The class indices with the largest probabilities, best first."""
 
 
 def find_class(info: ModelInfo, wanted: str) -> int:
@@ -25,7 +47,7 @@ def find_class(info: ModelInfo, wanted: str) -> int:
 
 
 def choose_target(
-    info: ModelInfo, prediction: Prediction, wanted: str = PREDICTED, versus: str = "", region: Region = ()
+    info: ModelInfo, prediction: Ranked, wanted: str = PREDICTED, versus: str = "", region: Region = ()
 ) -> Target:
     """Turn "predicted", a class name or a class index, and what to contrast it with, into a Target.
 
@@ -48,9 +70,3 @@ def name_target(info: ModelInfo, target: Target) -> str:
     name = info.class_names[target.index]
     contrast = "" if target.versus is None else f" rather than {info.class_names[target.versus]}"
     return name + contrast + " in the region" * bool(target.region)
-
-
-def explained_output(prediction: Prediction, target: Target) -> float:
-    """The score that a target explains: a class's logit or its lead over another."""
-    other = 0.0 if target.versus is None else float(prediction.logits[target.versus])
-    return float(prediction.logits[target.index]) - other

@@ -4,7 +4,7 @@ import streamlit as st
 
 from components.counters import draw_counters
 from components.session import current_workspace
-from explainers.compute import shared_cache
+from explainers.cache import shared_cache
 
 current_workspace()
 st.title("What has been computed")

@@ -63,6 +63,13 @@ def show_lesions(*splits: str, count: int = 16) -> Samples:
     return Samples(sample for split in splits for sample in lesions.samples(split, count, SIZE))
 
 
+def lesion_model(name: str, title: str, sentence: str, learnt_from: str, spoiler: str) -> SampleModel:
+    """Describe a model of drawn lesions by the splits that it learnt from and is tried on, such as "biased"."""
+    pictures = partial(show_lesions, f"{learnt_from}-test", "moved-test")
+    references = partial(lesions.samples, f"{learnt_from}-train", 1000, SIZE)
+    return SampleModel(name, title, sentence, "trained", pictures, references, spoiler)
+
+
 MODELS = (
     SampleModel(
         name="efficientnet-lite0",
@@ -76,62 +83,52 @@ MODELS = (
             "the back of the motorcycle for a lawn mower, and the cat for a cheetah when only its eyes are in sight."
         ),
     ),
-    SampleModel(
+    lesion_model(
         name="lesions-biased",
         title="Skin lesions, a network",
         sentence="A small residual network that calls drawn skin lesions benign or malignant.",
-        module="trained",
-        list_pictures=partial(show_lesions, "biased-test", "moved-test"),
-        list_references=partial(lesions.samples, "biased-train", 1000, SIZE),
+        learnt_from="biased",
         spoiler=(
             "It is right on lesions like those it learnt from, for a wrong reason: 95 % of the benign ones had a "
             "coloured band-aid beside them. In the pictures named *moved-test* the band-aid lies beside malignant "
             "lesions, and the network calls most of these benign. The heatmap for *benign* is on the band-aid."
         ),
     ),
-    SampleModel(
+    lesion_model(
         name="lesions-clean",
         title="Skin lesions, a second network",
         sentence="The same network on the same lesions, with other things lying beside them.",
-        module="trained",
-        list_pictures=partial(show_lesions, "clean-test", "moved-test"),
-        list_references=partial(lesions.samples, "clean-train", 1000, SIZE),
+        learnt_from="clean",
         spoiler=(
             "Nothing is wrong with it that we know of. In what it learnt from, band-aids were as common beside benign "
             "lesions as beside malignant ones, so it looks at the lesion, and moving the band-aid changes nothing."
         ),
     ),
-    SampleModel(
+    lesion_model(
         name="lesions-transformer",
         title="Skin lesions, a vision transformer",
         sentence="A small vision transformer that calls drawn skin lesions benign or malignant.",
-        module="trained",
-        list_pictures=partial(show_lesions, "biased-test", "moved-test"),
-        list_references=partial(lesions.samples, "biased-train", 1000, SIZE),
+        learnt_from="biased",
         spoiler=(
             "It learnt from the same pictures as *Skin lesions, a network* and has the same flaw: a band-aid speaks "
             "for benign."
         ),
     ),
-    SampleModel(
+    lesion_model(
         name="lesions-prototypes",
         title="Skin lesions, prototypical parts",
         sentence="A network that compares places of a drawn skin lesion with twenty patches that it has learnt from.",
-        module="trained",
-        list_pictures=partial(show_lesions, "biased-test", "moved-test"),
-        list_references=partial(lesions.samples, "biased-train", 1000, SIZE),
+        learnt_from="biased",
         spoiler=(
             "Each of its prototypes is a patch of a picture that it learnt from. Some of those of *benign* are patches "
             "of band-aids: reject them, and it is right more often where the band-aid lies beside malignant lesions."
         ),
     ),
-    SampleModel(
+    lesion_model(
         name="lesions-segmentation",
         title="Skin lesions, segmentation",
         sentence="A small U-Net that tells skin, lesion and artifact apart at every pixel.",
-        module="trained",
-        list_pictures=partial(show_lesions, "clean-test", "moved-test"),
-        list_references=partial(lesions.samples, "clean-train", 1000, SIZE),
+        learnt_from="clean",
         spoiler="Thin artifacts are found by their surroundings: draw a region on a ruler and see what speaks for it.",
     ),
     SampleModel(

@@ -9,13 +9,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from explainers.attribution.method import method
+from explainers.attribution.batch import Batch
+from explainers.attribution.method import make_method
 from explainers.graph.model import Model
 from explainers.jobs import Progress
-from explainers.results import Target
+from explainers.targets import Target
 from sample_models import SIZE, lesions
+from sample_models.data import Data, labels, maps, normalise, written
 from sample_models.digits import TRAIN
-from sample_models.training.data import Data, labels, maps, normalise, written
 
 #: What the lesion models are tested on.
 TESTS = ("biased-test", "moved-test", "clean-test")
@@ -65,7 +66,7 @@ def share_on_band_aid(model: Model, name: str, count: int = 60) -> float:
     """
     images, masks = benign_with_band_aid(count)
     inputs = normalise(images, model.info.preprocessing).contiguous()
-    scores = method(name, {}).attribute(model, inputs, [Target(0)] * len(inputs), Progress())
+    scores = make_method(name, {}).attribute(Batch(model, inputs, [Target(0)] * len(inputs), Progress()))
     positive = scores.values.sum(1).clamp(min=0)
     return float(((positive * masks).sum((1, 2)) / positive.sum((1, 2))).mean())
 

@@ -14,11 +14,15 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache as remember
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+import sample_models
+from components.navigation import GROUPS
+from explainers.cache import _open_cache
 from explainers.settings import settings
 
 ROOT = Path(__file__).parent.parent
@@ -99,6 +103,19 @@ def bounds(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     settings.cache_clear()
 
 
+@pytest.fixture(scope="module")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keeps what commands compute out of the user's cache, and loads a model once for all commands of a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LIGHTBOX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(sample_models, "load", remember(sample_models.load))
+        settings.cache_clear()
+        _open_cache.cache_clear()
+        yield
+    settings.cache_clear()
+    _open_cache.cache_clear()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -175,6 +192,17 @@ def app_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def browser() -> Iterator[Browser]:
     with running_browser() as browser:
         yield browser
+
+
+def open_page(page: Page, title: str) -> None:
+    """Go to another page: in the row of those beside this one, else by its group in the bar."""
+    beside = page.locator(".st-key-group").get_by_role("link", name=title)
+    if beside.count():
+        beside.click()
+        return
+    group = next(name for name, pages in GROUPS.items() if title in {one[1] for one in pages})
+    page.get_by_test_id("stTopNavSection").filter(has_text=group).click()
+    page.get_by_test_id("stTopNavDropdownLink").filter(has_text=title).click()
 
 
 def expect_verdict(page: Page) -> None:

@@ -23,8 +23,8 @@ from explainers.errors import LightboxError
 from explainers.graph.class_names import read_class_names
 from explainers.graph.loader import propose
 from explainers.images import read
+from explainers.info import Layer
 from explainers.notes import read_names
-from explainers.results import Layer
 from explainers.settings import make, read_file
 from tests import model_files, onnx_files, picture_files
 

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from skimage.transform import resize
 from torch import Tensor, nn
 
+from explainers.attribution.batch import Batch
 from explainers.attribution.gradcam import GradCam
 from explainers.attribution.gradients import Gradient, GradientTimesInput
 from explainers.attribution.guided_backpropagation import GuidedBackpropagation
@@ -23,15 +24,15 @@ from explainers.attribution.integrated_gradients import IntegratedGradients
 from explainers.attribution.kernel_shap import KernelShap
 from explainers.attribution.method import Method, Scores
 from explainers.attribution.occlusion import Occlusion
-from explainers.attribution.perturbation import baseline, evaluate
+from explainers.attribution.perturbation import baseline
 from explainers.attribution.rise import Rise
 from explainers.attribution.smoothgrad import SmoothGrad
 from explainers.errors import SelectionError
 from explainers.graph.export import export
 from explainers.graph.model import Model
-from explainers.jobs import Progress
+from explainers.jobs import Passes, Progress, passes
 from explainers.preprocessing import Preprocessing
-from explainers.results import Passes, Target, passes
+from explainers.targets import Target
 
 #: Architectures with a spatial layer of each to look at: residual, gated with hard swish, channels last with GELU.
 ARCHITECTURES = {"resnet18": "layer3", "mobilenetv3_small_100": "blocks.4", "convnext_atto": "stages.2"}
@@ -63,7 +64,7 @@ def pictures() -> Float[Tensor, "2 3 64 64"]:
 
 
 def attribute(method: Method, model: Model, inputs: Tensor, targets: Sequence[Target] = TARGETS) -> Scores:
-    return method.attribute(model, inputs, targets, Progress())
+    return method.attribute(Batch(model, inputs, targets, Progress()))
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
@@ -158,7 +159,7 @@ def shapley_values(model: Model, picture: Float[Tensor, "1 3 64 64"], target: Ta
     coalitions = (torch.arange(2**9)[:, None] >> torch.arange(9)) & 1
     black = baseline(model.info.preprocessing, picture, "black")
     seen = torch.where(coalitions[:, None, patch].bool(), picture, black)
-    worth = evaluate(model, seen, [target] * 2**9).numpy()
+    worth = Batch(model, seen, [target] * 2**9, Progress()).evaluate(seen).numpy()
     values = np.zeros(9)
     for player in range(9):
         others = [other for other in range(9) if other != player]

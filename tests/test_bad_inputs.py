@@ -20,14 +20,14 @@ import torch
 from onnx import TensorProto, helper
 from PIL import Image
 
-from explainers import compute
 from explainers.errors import LightboxError
+from explainers.graph import sandbox
 from explainers.graph.class_names import read_class_names
 from explainers.graph.loader import load
 from explainers.images import read
+from explainers.info import Layer
 from explainers.notes import read_names
 from explainers.preprocessing import Preprocessing
-from explainers.results import Layer
 from explainers.settings import read_file
 from tests import model_files, onnx_files, picture_files
 from tests.model_files import PICKLES, Touch, saved, tiny, zipped
@@ -396,7 +396,7 @@ def test_inputs_of_different_kinds_are_told_different_things(folder: Path) -> No
 def test_the_worker_tells_the_same_and_touches_no_file_either(kind: str, folder: Path) -> None:
     name, make, _ = CORPUS[kind]
     with pytest.raises(LightboxError) as caught:
-        compute.load(make(folder / "marker"), name)
+        sandbox.load(make(folder / "marker"), name)
     assert str(caught.value) == answer(kind, folder)
 
 

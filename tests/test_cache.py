@@ -11,8 +11,9 @@ import pytest
 
 from explainers.cache import Cache, digest
 from explainers.errors import CancelledError, ComputationError
-from explainers.jobs import YIELD, Progress
-from explainers.results import Prediction, passes, restore, store
+from explainers.jobs import YIELD, Progress, passes
+from explainers.predictions import Prediction
+from explainers.results import restore, store
 
 
 def prediction(value: float = 1.0, size: int = 4) -> Prediction:
@@ -202,7 +203,7 @@ def test_two_processes_compute_a_key_once(tmp_path: Path):
 import os, time, numpy as np
 from pathlib import Path
 from explainers.cache import Cache
-from explainers.results import Prediction
+from explainers.predictions import Prediction
 def compute(progress):
     while len(list(Path({str(tmp_path)!r}).glob("*.ready"))) < 2:
         time.sleep(0.01)

@@ -1,30 +1,17 @@
 """The command line, on the real model and a real photograph."""
 
 import json
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-import sample_models
 from explainers.__main__ import main
-from explainers.compute import methods
-from explainers.compute.shared import _open_cache
+from explainers.attribution.method import methods
 from sample_models.gallery import PICTURES
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_model_and_one_cache(tmp_path_factory: pytest.TempPathFactory):
-    """Load the model once for all commands of this file, and keep their results out of the user's cache."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LIGHTBOX_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setattr(sample_models, "load", cache(sample_models.load))
-        _open_cache.cache_clear()
-        yield
-    _open_cache.cache_clear()
-
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 COFFEE = str(PICTURES.named("coffee").path)
 

@@ -12,33 +12,32 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from explainers.asking import ask, forget
 from explainers.cache import Cache
-from explainers.compute import (
-    concept_layers,
-    default_concept_layer,
-    forget,
-    layers_below,
-    submit_concept_heatmaps,
-    submit_concepts,
-    submit_parents,
-    submit_what_if,
-)
-from explainers.concepts import intervention
-from explainers.concepts.decision import Decision, trace_parents
-from explainers.concepts.layers import find_concepts
-from explainers.concepts.tapes import TAPES, Tapes
-from explainers.concepts.units import Concepts, Directions
+from explainers.concepts.heatmaps import DrawConcepts
+from explainers.concepts.layers import list_layers
+from explainers.concepts.parents import TraceConcepts
+from explainers.concepts.relevance import ConceptRelevance, RankConcepts
+from explainers.concepts.what_if import ChangeConcepts
 from explainers.errors import SelectionError
 from explainers.graph.export import export
 from explainers.graph.model import Model
 from explainers.graph.stored import pack, unpack
 from explainers.images import Picture
+from explainers.info import Layer
 from explainers.preprocessing import Preprocessing
 from explainers.regions import shares_of
 from explainers.relevance.composites import choose_composite, composite
+from explainers.relevance.concepts import intervention
+from explainers.relevance.concepts.decision import Decision, trace_parents
+from explainers.relevance.concepts.layers import find_concepts
+from explainers.relevance.concepts.tapes import TAPES, Tapes
+from explainers.relevance.concepts.units import Concepts, Directions
 from explainers.relevance.propagation import relevance
 from explainers.relevance.tape import Tape, record
-from explainers.results import ConceptRelevance, Layer, Result, Target, restore, store
+from explainers.results import restore, store
+from explainers.subjects import Case
+from explainers.targets import Target
 
 SIDE = 32
 TARGET = Target(1)
@@ -208,23 +207,23 @@ def test_what_is_not_there_is_told():
 
 
 def test_layers_are_named_once_and_the_default_is_a_late_map():
-    names = [layer.name for layer in concept_layers(residual())]
+    names = [layer.name for layer in list_layers(residual()).layers]
     assert names == ["stem.1", "deep.1", "body.1"]
-    assert default_concept_layer(residual()) == "body.1"
-    assert layers_below(residual(), "body.1") == ("stem.1",)
+    assert list_layers(residual()).default == "body.1"
+    assert list_layers(residual()).below["body.1"] == ("stem.1",)
 
 
 def test_a_transformer_has_hidden_units_token_dimensions_and_heads():
-    layers = {layer.name: layer for layer in concept_layers(transformer())}
+    layers = {layer.name: layer for layer in list_layers(transformer()).layers}
     assert layers["blocks.1.mlp.act"].channels == 96
     assert layers["blocks.1"].channels == 24
     assert layers["blocks.1.attn/heads"].channels == 3
-    assert default_concept_layer(transformer()) == "blocks.1.mlp.act"
-    assert layers_below(transformer(), "blocks.2.attn/heads") == ("blocks.1.attn/heads", "blocks.0.attn/heads")
+    assert list_layers(transformer()).default == "blocks.1.mlp.act"
+    assert list_layers(transformer()).below["blocks.2.attn/heads"] == ("blocks.1.attn/heads", "blocks.0.attn/heads")
 
 
 def test_a_model_handed_over_as_bytes_has_the_same_layers():
-    assert concept_layers(unpack(pack(transformer()))) == concept_layers(transformer())
+    assert list_layers(unpack(pack(transformer()))).layers == list_layers(transformer()).layers
 
 
 # One decision
@@ -360,39 +359,42 @@ def model() -> Model:
     return residual()
 
 
+def case(model: Model, seed: int = 0) -> Case:
+    return Case(model, picture(seed), TARGET)
+
+
 def passes(cache: Cache) -> tuple[int, int]:
     return cache.counters.forward, cache.counters.backward
 
 
 def test_a_first_view_costs_one_forward_pass_and_a_further_concept_one_backward_pass(model: Model):
     cache = Cache()
-    submit_concepts(model, picture(), TARGET, "body.1", cache=cache).result()
+    ask(RankConcepts(layer="body.1"), case(model), cache=cache).result()
     assert passes(cache) == (1, 1)
-    submit_concept_heatmaps(model, picture(), TARGET, "body.1", range(7), cache=cache).result()
+    ask(DrawConcepts(layer="body.1", concepts=range(7)), case(model), cache=cache).result()
     assert passes(cache) == (1, 2)
-    submit_concept_heatmaps(model, picture(), TARGET, "body.1", [7], cache=cache).result()
+    ask(DrawConcepts(layer="body.1", concepts=[7]), case(model), cache=cache).result()
     assert passes(cache) == (1, 3)
-    submit_concept_heatmaps(model, picture(), TARGET, "body.1", [6, 5, 4, 3, 2, 1, 0], cache=cache).result()
-    submit_concepts(model, picture(), TARGET, "body.1", cache=cache).result()
+    ask(DrawConcepts(layer="body.1", concepts=[6, 5, 4, 3, 2, 1, 0]), case(model), cache=cache).result()
+    ask(RankConcepts(layer="body.1"), case(model), cache=cache).result()
     assert passes(cache) == (1, 3)
-    submit_concepts(model, picture(), TARGET, "body.1", region=LEFT_HALF, cache=cache).result()
+    ask(RankConcepts(layer="body.1", region=LEFT_HALF), case(model), cache=cache).result()
     assert passes(cache) == (1, 3)  # the relevance is there already
 
 
 def test_parents_cost_a_backward_pass_a_layer_and_a_change_one_forward_pass(model: Model):
     cache = Cache()
-    submit_parents(model, picture(), TARGET, "body.1", [2, 5], ["deep.1", "stem.1"], cache=cache).result()
+    ask(TraceConcepts(layer="body.1", concepts=(2, 5), below=("deep.1", "stem.1")), case(model), cache=cache).result()
     assert passes(cache) == (1, 3)
-    submit_what_if(model, picture(), TARGET, "stem.1", {0: 0}, cache=cache).result()
+    ask(ChangeConcepts(layer="stem.1", factors={0: 0}), case(model), cache=cache).result()
     before = passes(cache)
-    submit_what_if(model, picture(), TARGET, "stem.1", {1: 0}, cache=cache).result()
+    ask(ChangeConcepts(layer="stem.1", factors={1: 0}), case(model), cache=cache).result()
     assert passes(cache) == (before[0] + 1, before[1] + 2)
 
 
 def test_the_graph_of_parents_names_nodes_and_edges(model: Model):
-    found = submit_parents(
-        model, picture(), TARGET, "body.1", [5, 2], ["deep.1", "stem.1"], count=2, cache=Cache()
-    ).result()
+    question = TraceConcepts(layer="body.1", concepts=(5, 2), below=("deep.1", "stem.1"), count=2)
+    found = ask(question, case(model), cache=Cache()).result()
     assert found.layers == ("body.1", "deep.1", "stem.1")
     assert found.concepts[found.levels == 0].tolist() == [2, 5]
     assert (found.levels[found.lowers] - found.levels[found.uppers] == 1).all()
@@ -401,14 +403,14 @@ def test_the_graph_of_parents_names_nodes_and_edges(model: Model):
 
 
 def test_results_survive_the_disk(model: Model, tmp_path: Path):
-    arguments = (model, picture(), TARGET, "body.1")
-    results: list[Result] = [
-        submit_concepts(*arguments, cache=Cache()).result(),
-        submit_concept_heatmaps(*arguments, [1, 2], cache=Cache()).result(),
-        submit_parents(*arguments, [1], ["stem.1"], cache=Cache()).result(),
-        submit_what_if(*arguments, {1: 2}, cache=Cache()).result(),
-    ]
-    for result in results:
+    questions = (
+        RankConcepts(layer="body.1"),
+        DrawConcepts(layer="body.1", concepts=(1, 2)),
+        TraceConcepts(layer="body.1", concepts=(1,), below=("stem.1",)),
+        ChangeConcepts(layer="body.1", factors={1: 2}),
+    )
+    for question in questions:
+        result = ask(question, case(model), cache=Cache()).result()
         back = restore(store(result))
         assert type(back) is type(result)
         assert all(np.array_equal(values, back.arrays[name]) for name, values in result.arrays.items())
@@ -424,7 +426,8 @@ def test_shares_keep_their_sign_and_say_how_many_concepts_matter():
 
 
 def test_a_change_tells_both_predictions(model: Model):
-    found = submit_what_if(model, picture(), TARGET, "body.1", dict.fromkeys(range(8), 0.0), cache=Cache()).result()
+    question = ChangeConcepts(layer="body.1", factors=dict.fromkeys(range(8), 0.0))
+    found = ask(question, case(model), cache=Cache()).result()
     assert found.outputs.tolist() == [found.before.logits[1], found.after.logits[1]]
     assert found.before.probabilities.sum() == pytest.approx(1)
     assert found.outputs[0] != found.outputs[1]
@@ -433,23 +436,24 @@ def test_a_change_tells_both_predictions(model: Model):
 @pytest.mark.parametrize("layer", ["nowhere", "body.1/heads"])
 def test_an_unknown_layer_is_told_when_it_is_asked_for(model: Model, layer: str):
     with pytest.raises(SelectionError, match="has no"):
-        submit_concepts(model, picture(), TARGET, layer, cache=Cache())
+        ask(RankConcepts(layer=layer), case(model), cache=Cache()).result()
 
 
 def test_an_unknown_concept_is_told_when_it_is_asked_for(model: Model):
-    for ask in (submit_concept_heatmaps, submit_what_if):
+    for question in (DrawConcepts(layer="body.1", concepts=(8,)), ChangeConcepts(layer="body.1", factors={8: 1})):
         with pytest.raises(SelectionError, match="Concept 8 was asked for"):
-            ask(model, picture(), TARGET, "body.1", {8: 1.0}, cache=Cache())
+            ask(question, case(model), cache=Cache()).result()
 
 
 def test_nothing_of_an_upload_reaches_the_disk_or_outlives_forgetting(model: Model, tmp_path: Path):
     cache, own = Cache(tmp_path), picture(1, private=True)
-    submit_concepts(model, own, TARGET, "body.1", cache=cache).result()
-    submit_what_if(model, own, TARGET, "body.1", {1: 0}, cache=cache).result()
+    about = Case(model, own, TARGET)
+    ask(RankConcepts(layer="body.1"), about, cache=cache).result()
+    ask(ChangeConcepts(layer="body.1", factors={1: 0}), about, cache=cache).result()
     assert not list(tmp_path.rglob("*.npz"))
     assert TAPES.bytes > 0
     forget(own.digest)
-    submit_concept_heatmaps(model, own, TARGET, "body.1", [1], cache=cache).result()
+    ask(DrawConcepts(layer="body.1", concepts=(1,)), about, cache=cache).result()
     assert cache.counters.computed["ConceptHeatmaps"] == 1
     assert cache.counters.forward == 3  # recorded again, once
 
@@ -497,13 +501,13 @@ def test_a_tape_that_many_ask_for_is_recorded_once():
 
 def test_questions_from_many_threads_get_the_same_answers(model: Model):
     alone = [
-        submit_concept_heatmaps(model, picture(seed), TARGET, "body.1", [1, 3], cache=Cache()).result().values
+        ask(DrawConcepts(layer="body.1", concepts=(1, 3)), case(model, seed), cache=Cache()).result().values
         for seed in range(3)
     ]
     forget(model.info.digest)
     cache = Cache(workers=4)
     jobs = [
-        submit_concept_heatmaps(model, picture(seed), TARGET, "body.1", [concept], cache=cache)
+        ask(DrawConcepts(layer="body.1", concepts=(concept,)), case(model, seed), cache=cache)
         for seed in range(3)
         for concept in (1, 3)
     ]

@@ -17,18 +17,25 @@ from components.concepts.bars import AGAINST, FOR, Bar, draw_bars
 from components.concepts.graph import Edge, draw_graph
 from components.concepts.origin import make_edges, make_levels
 from components.concepts.overview import write_table
-from components.concepts.scene import Scene
 from components.concepts.what_if import tabulate
 from components.references.index import reference_set, say_seconds
 from components.references.samples import bound, draw_reference, smooth
+from components.scene import Scene
 from components.tiles import caption_of
-from explainers import compute
+from explainers.asking import ask
 from explainers.cache import Cache
+from explainers.concepts.heatmaps import DrawConcepts
+from explainers.concepts.layers import list_layers
+from explainers.concepts.parents import ConceptGraph
+from explainers.concepts.relevance import ConceptRelevance, RankConcepts
+from explainers.concepts.what_if import WhatIf
 from explainers.images import Picture
+from explainers.info import Layer, ModelInfo
 from explainers.notes import ConceptName
+from explainers.predictions import predict, prefetch
 from explainers.preprocessing import Preprocessing
-from explainers.results import ConceptGraph, ConceptRelevance, Layer, ModelInfo, Target, WhatIf
-from explainers.targets import PREDICTED, choose_target
+from explainers.subjects import Case, Input
+from explainers.targets import Target, choose_target
 
 
 def blob(centre: tuple[int, int], size: int = 224, width: float = 12) -> np.ndarray:
@@ -165,14 +172,14 @@ def test_reference_pictures_of_a_sample_model_are_what_it_learnt_from_and_of_upl
 
 def test_the_next_decision_is_taken_apart_before_the_click():
     cache, model = Cache(), sample_models.load("digits")
-    picture, layer = sample_models.models()["digits"].pictures[1].read(), compute.default_concept_layer(model)
-    compute.prefetch_concepts(model, picture, PREDICTED, layer, count=4, cache=cache)
+    picture, layer = sample_models.models()["digits"].pictures[1].read(), list_layers(model).default
+    prefetch(Input(model, picture), [RankConcepts(layer=layer), DrawConcepts(layer=layer, count=4)], cache=cache)
     while "ConceptHeatmaps" not in cache.counters.computed:
         time.sleep(0.05)
     ahead = replace(cache.counters)
-    target = choose_target(model.info, compute.predict(model, picture, cache=cache))
-    found = compute.submit_concepts(model, picture, target, layer, cache=cache).result()
-    compute.submit_concept_heatmaps(model, picture, target, layer, found.top(4), cache=cache).result()
+    case = Case(model, picture, choose_target(model.info, predict(model, picture, cache=cache)))
+    ask(RankConcepts(layer=layer), case, cache=cache).result()
+    ask(DrawConcepts(layer=layer, count=4), case, cache=cache).result()
     assert cache.counters.misses == ahead.misses == 3
     assert (cache.counters.forward, cache.counters.backward) == (ahead.forward, ahead.backward)
 

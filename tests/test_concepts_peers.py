@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from explainers.concepts.decision import Decision
-from explainers.concepts.layers import find_concepts
 from explainers.relevance.composites import composite
+from explainers.relevance.concepts.decision import Decision
+from explainers.relevance.concepts.layers import find_concepts
 from explainers.relevance.tape import record
-from explainers.results import Target
+from explainers.targets import Target
 from tests.test_relevance_peers import pair, picture, zennit_composite  # skips these tests where zennit is missing
 
 

@@ -12,13 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from explainers.attribution.method import IMAGES_PER_PASS, Scores, choose_layer, method, methods
+from explainers.attribution.batch import IMAGES_PER_PASS, Batch
+from explainers.attribution.method import Scores, choose_layer, make_method, methods
 from explainers.errors import CancelledError, SelectionError
 from explainers.graph.export import export, graph_digest, weights_digest
 from explainers.graph.model import Model
-from explainers.jobs import Progress
+from explainers.jobs import Passes, Progress, passes
 from explainers.preprocessing import Preprocessing
-from explainers.results import Passes, Target, passes
+from explainers.targets import Target
 
 SIDE = 32
 SMALL = Preprocessing(size=(SIDE, SIDE), resize=SIDE)
@@ -110,7 +111,7 @@ def explain(
     if reason := methods()[name].unsuitable(model(kind).info):
         assert reason.endswith(".")
         pytest.skip(reason)
-    return method(name, parameters or {}).attribute(model(kind), inputs, targets, Progress())
+    return make_method(name, parameters or {}).attribute(Batch(model(kind), inputs, targets, Progress()))
 
 
 @cache
@@ -202,7 +203,7 @@ def test_passes_are_counted_and_none_is_larger_than_allowed(kind: str, name: str
     largest[0] = 0
     token = passes.set(counts := Passes())
     watched = WatchedModel(model(kind).info, model(kind).program)
-    method(name, {}).attribute(watched, pictures(17), targets(17), Progress())
+    make_method(name, {}).attribute(Batch(watched, pictures(17), targets(17), Progress()))
     passes.reset(token)
     assert counts.forward > 0
     assert counts.images >= 17
@@ -216,7 +217,7 @@ def test_a_cancel_is_heard_before_the_passes_are_done(kind: str, name: str) -> N
     progress.cancel()
     token = passes.set(counts := Passes())
     with pytest.raises(CancelledError):
-        method(name, {}).attribute(model(kind), pictures(17), targets(17), progress)
+        make_method(name, {}).attribute(Batch(model(kind), pictures(17), targets(17), progress))
     passes.reset(token)
     assert counts.forward <= 1
 
@@ -225,7 +226,7 @@ def test_a_cancel_is_heard_before_the_passes_are_done(kind: str, name: str) -> N
 def test_progress_ends_at_its_total(kind: str, name: str) -> None:
     usual(kind, name)
     progress = Progress()
-    method(name, {}).attribute(model(kind), pictures(), targets(), progress)
+    make_method(name, {}).attribute(Batch(model(kind), pictures(), targets(), progress))
     assert progress.done == progress.total > 0
 
 
@@ -242,50 +243,20 @@ def test_a_model_without_class_scores_is_refused_in_a_sentence(name: str) -> Non
 
 
 @every_method
-def test_the_method_describes_itself(name: str) -> None:
-    info = methods()[name].describe()
-    assert info.name == name == name.lower()
-    assert all((info.title, info.summary, info.citation, info.unit))
-    assert info.summary.endswith(".")
-    assert methods()[name].__doc__
-
-
-@every_method
-def test_every_parameter_has_words_and_sane_bounds(name: str) -> None:
-    for item in methods()[name].describe().parameters:
-        assert item.title, item.name
-        assert item.help.endswith("."), item.name
-        if item.kind in ("integer", "number"):
-            assert item.low <= item.default <= item.high, item.name
-            assert 0 < item.step <= item.high - item.low, item.name
-        if item.kind == "choice":
-            assert len(item.choices) > 1, item.name
-
-
-@every_method
-def test_defaults_pass_their_own_check(name: str) -> None:
-    info = methods()[name].describe()
-    defaults = {item.name: item.default for item in info.parameters}
-    assert info.check({}) == defaults
-    assert method(name, defaults) == methods()[name]()
-
-
-@every_method
 def test_the_parameters_lowest_values_work(name: str) -> None:
-    info = methods()[name].describe()
-    lowest = {item.name: item.low for item in info.parameters if item.kind in ("integer", "number")}
+    lowest = {one.name: one.low for one in methods()[name].parameters() if one.kind in ("integer", "number")}
     assert explain("convolutional", name, pictures(1), targets(1), lowest).values.isfinite().all()
 
 
 @every_method
 def test_an_unknown_parameter_is_refused(name: str) -> None:
     with pytest.raises(SelectionError, match="no parameter 'colour'"):
-        method(name, {"colour": 1})
+        make_method(name, {"colour": 1})
 
 
 def test_an_unknown_method_is_refused_with_those_there_are() -> None:
     with pytest.raises(SelectionError, match="gradient-times-input"):
-        method("tea-leaves", {})
+        make_method("tea-leaves", {})
 
 
 def test_the_last_spatial_layer_is_chosen_unless_another_is_named() -> None:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from explainers.attribution.method import method
+from explainers.attribution.batch import Batch
+from explainers.attribution.method import make_method
 from explainers.graph.export import from_program
 from explainers.graph.loader import load
 from explainers.graph.model import Model
@@ -22,7 +23,7 @@ from explainers.preprocessing import Preprocessing
 from explainers.relevance.propagation import propagate, relevance
 from explainers.relevance.seeds import seed_entries, seed_targets
 from explainers.relevance.tape import record
-from explainers.results import Target
+from explainers.targets import Target
 from tests.conftest import release
 from tests.networks import SHALLOW, WHOLE, Network
 from tests.onnx_files import run, write_new, write_old
@@ -108,7 +109,10 @@ def test_explanations_of_the_imported_program_are_those_of_the_direct_export(ope
         if outputs.dim() == 2:
             targets = [Target(int(index)) for index in outputs.argmax(1)]
             for name in ("lrp", "gradcam"):
-                maps = (method(name, {}).attribute(model, images, targets, Progress()) for model in (direct, imported))
+                maps = (
+                    make_method(name, {}).attribute(Batch(model, images, targets, Progress()))
+                    for model in (direct, imported)
+                )
                 assert cosine(*(scores.values for scores in maps)) > 0.9999, (kind, name)
 
 

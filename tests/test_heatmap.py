@@ -25,8 +25,8 @@ from components.heatmap import (
     share_inside,
     spread,
 )
+from explainers.attribution.method import Attribution, pack
 from explainers.regions import pixels_of, region_mask, shares_of
-from explainers.results import Attribution, pack
 from tests.conftest import ROOT
 
 GREY = np.full((8, 8, 3), 128, np.uint8)

@@ -28,7 +28,7 @@ from explainers.preprocessing import Preprocessing
 from explainers.relevance.propagation import relevance
 from explainers.relevance.seeds import seed_targets
 from explainers.relevance.tape import record
-from explainers.results import Target
+from explainers.targets import Target
 from sample_models import lesions
 from tests.conftest import ROOT
 

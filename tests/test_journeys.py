@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Page, expect
 
+from tests.conftest import open_page
 from tests.journeys import Journey, build_index, go_to, read_screen, settle
 
 VERDICT = ".lightbox-verdict .word"
@@ -21,10 +22,6 @@ CASES, TAGGED = 20, (1, 16, 18)
 COUNT_POINTERS = """window.pointers = 0;
 for (const kind of ["mousemove", "mousedown", "pointerdown", "touchstart", "wheel"])
     addEventListener(kind, () => { window.pointers += 1; }, true);"""
-
-
-def open_page(page: Page, title: str) -> None:
-    page.get_by_test_id("stTopNavLink").filter(has_text=title).click()
 
 
 def test_a_newcomer_looks_around_and_sends_a_link_that_shows_the_same(open_app: Callable[..., Page]):
@@ -49,7 +46,7 @@ def test_a_newcomer_looks_around_and_sends_a_link_that_shows_the_same(open_app: 
     open_page(page, "Is it ordinary?")
     expect(page.locator(VERDICT)).to_have_text("Ordinary")
     journey.step("reads whether it is ordinary")
-    page.get_by_test_id("stButtonGroup").get_by_text("Strategies", exact=True).click()
+    page.get_by_role("link", name="How does it decide?").click()
     expect(page.get_by_role("heading", name=re.compile("The model decides for"))).to_be_visible()
     journey.step("reads the strategies")
     links.append(page.url)

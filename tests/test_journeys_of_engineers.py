@@ -20,6 +20,7 @@ from torch import nn
 
 from explainers.preprocessing import Preprocessing
 from sample_models import SIZE, gallery, lesions
+from tests.conftest import open_page
 from tests.journeys import Journey
 from tests.onnx_files import write_old
 from tests.test_browser import HEATMAP, headline, upload_model
@@ -87,7 +88,7 @@ def test_the_planted_flaw_is_found_within_six_clicks(journey: Callable[..., Jour
     page.get_by_role("option", name="Skin lesions, a network").click()
     expect(page.get_by_role("heading", name="The model says benign")).to_be_visible()
     walk.step("chooses the first network for skin lesions")
-    page.get_by_role("link", name="What did it use?").click()
+    open_page(page, "What did it use?")
     expect(cards(page)).to_have_count(8)
     walk.step("asks what it used")
     build_index(page, "1,000")
@@ -100,9 +101,9 @@ def test_the_planted_flaw_is_found_within_six_clicks(journey: Callable[..., Jour
     assert seen["band-aid"][told_place(here)].mean() > 0.5
     assert seen["lesion"][told_place(here)].mean() < 0.1
     assert sum(lies_on_band_aid(reference) for reference in references) >= 6
-    page.get_by_role("link", name="Is it ordinary?").click()
+    open_page(page, "Is it ordinary?")
     expect(page.locator(".lightbox-verdict")).to_be_visible()
-    page.get_by_test_id("stButtonGroup").get_by_text("Strategies", exact=True).click()
+    page.get_by_role("link", name="How does it decide?").click()
     strategies = page.locator("[class*=st-key-strategy-]")
     expect(strategies.first.locator("figure").first).to_be_visible()
     walk.step("sees the ways to decide for benign")
@@ -204,7 +205,7 @@ def test_a_checkpoint_and_pictures_of_ones_own_go_all_the_way_to_the_downloads(j
     expect(page.get_by_text("The layer shown is")).to_have_count(0)
     walk.step("chooses another layer")
     links = [page.url]
-    page.get_by_role("link", name="What did it use?").click()
+    open_page(page, "What did it use?")
     expect(cards(page)).to_have_count(8)
     walk.step("asks what it used")
     build_index(page, "24")
@@ -242,7 +243,7 @@ def test_an_onnx_file_and_pictures_of_ones_own_go_all_the_way_to_reference_sampl
     upload_pictures(walk)
     output, expected = explained_output(download(page, "Array")[1], network)
     assert output == pytest.approx(expected, abs=1e-3)
-    page.get_by_role("link", name="What did it use?").click()
+    open_page(page, "What did it use?")
     expect(cards(page)).to_have_count(8)
     build_index(page, "24")
     cards(page).first.get_by_role("button", name="Open").click()

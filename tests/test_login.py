@@ -91,7 +91,7 @@ def test_nobody_gets_in_without_a_login_and_notes_bear_the_name_of_who_has(
             with open_session(address, Cookie=cookie) as stranger:
                 stranger.wish.rerun_script.page_name = "activity"  # which would need no model
                 stranger.run(lambda messages: "for people who are known here" in stranger.told)
-                assert "What has been computed" not in stranger.told
+                assert "Predictions computed" not in stranger.told
                 assert "efficientnet" not in stranger.told
         with browser.new_context() as context:
             page = context.new_page()

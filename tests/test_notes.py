@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from explainers.errors import NotesError
+from explainers.info import Layer
 from explainers.notes import Imported, Notes, read_names, write_names
-from explainers.results import Layer
 from tests.conftest import ROOT
 
 LAYERS = (Layer("conv1", "conv1", "Conv2d", (8, 4, 4), "channels first", (4, 4)),)

@@ -8,12 +8,17 @@ import numpy as np
 import pytest
 
 import sample_models
-from explainers import compute
+from explainers.asking import ask
 from explainers.cache import Cache
+from explainers.concepts.heatmaps import DrawConcepts
+from explainers.concepts.relevance import RankConcepts
+from explainers.concepts.what_if import ChangeConcepts
 from explainers.graph.model import Model
 from explainers.index import Index, open_index
 from explainers.index.building import start
-from explainers.results import Target
+from explainers.predictions import predict
+from explainers.subjects import Case
+from explainers.targets import Target
 from sample_models import SIZE, lesions
 from sample_models.lesions import LesionSample
 
@@ -38,9 +43,10 @@ class Found:
 def look(model: Model, index: Index, sample: LesionSample, count: int) -> list[Found]:
     """Look at the most relevant concepts of a lesion beside a band-aid, as a person would on the page."""
     cache, picture, band_aid = Cache(None), sample.read(), sample.lesion().masks["band-aid"]
-    relevance = compute.submit_concepts(model, picture, BENIGN, LAYER, cache=cache).result().relevance
+    relevance = ask(RankConcepts(layer=LAYER), Case(model, picture, BENIGN), cache=cache).result().relevance
     top = [int(concept) for concept in np.argsort(-relevance)[:count]]
-    maps = compute.submit_concept_heatmaps(model, picture, BENIGN, LAYER, top, cache=cache).result()
+    question = DrawConcepts(layer=LAYER, concepts=tuple(top))
+    maps = ask(question, Case(model, picture, BENIGN), cache=cache).result()
     found = []
     for concept in top:
         rows = index.reference_samples(LAYER, concept, by="relevance", count=8)
@@ -73,9 +79,13 @@ def measure_accuracy(model: Model, split: str, silenced: Sequence[int] = ()) -> 
     for sample in lesions.samples(split, 120, SIZE):
         factors = dict.fromkeys(silenced, 0.0)
         picture = sample.read()
-        said = compute.predict(model, picture, cache=cache)
+        said = predict(model, picture, cache=cache)
         if factors:
-            said = compute.submit_what_if(model, picture, BENIGN, LAYER, factors, cache=cache).result().after
+            said = (
+                ask(ChangeConcepts(layer=LAYER, factors=factors), Case(model, picture, BENIGN), cache=cache)
+                .result()
+                .after
+            )
         right.append(lesions.CLASSES[said.top(1)[0]] == sample.label)
     return float(np.mean(right))
 

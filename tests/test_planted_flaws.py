@@ -9,16 +9,18 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 import sample_models
-from explainers import compute
+from explainers.asking import ask
 from explainers.cache import Cache
 from explainers.graph.prototypical import find_head
 from explainers.images import Picture, Sample
 from explainers.index import Index, Upload, open_index
 from explainers.index.building import start
+from explainers.index.reading import Decisions
+from explainers.index.subjects import ManyInputs
 from explainers.prototypes.decisions import check_batch
 from explainers.prototypes.parts import decide, measure_accuracy
+from explainers.prototypes.similarities import CompareSamples
 from explainers.prototypes.strategies import Strategies, fit_strategies
-from explainers.prototypes.submitting import Decisions, read_decisions
 from explainers.prototypes.suspects import find_suspects, trace_precision
 from explainers.prototypes.vectors import Vectors, embed
 from sample_models import SIZE, digits, gallery, lesions
@@ -54,7 +56,7 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 @pytest.fixture(scope="module")
 def family(learnt: Index) -> Family:
-    known = read_decisions(learnt, LAYER)
+    known = learnt.decisions(LAYER)
     vectors = embed(known.relevance, known.classes, known.learnt)
     return vectors, {klass: fit_strategies(vectors, known.relevance, klass) for klass in (BENIGN, MALIGNANT)}
 
@@ -77,7 +79,7 @@ def test_benign_cases_with_a_band_aid_have_strategies_of_their_own(family: Famil
 
 
 def test_a_malignant_lesion_with_a_band_aid_is_unusual_and_ordinary_cases_are_not(family: Family, tested: Index):
-    found, rows = read_decisions(tested, LAYER), range(len(tested))
+    found, rows = tested.decisions(LAYER), range(len(tested))
     drawn = [tested.samples[row].case for row in rows]
     malignant, band_aid = (
         np.array(flags) for flags in zip(*((one.malignant, "band-aid" in one.artifacts) for one in drawn), strict=True)
@@ -89,7 +91,7 @@ def test_a_malignant_lesion_with_a_band_aid_is_unusual_and_ordinary_cases_are_no
 
 def test_wrong_labels_are_many_times_as_frequent_among_the_least_typical(family: Family):
     wrong = np.isin(np.arange(1000), lesions.wrong_labels("biased-train", 1000))
-    curve = trace_precision(wrong[find_suspects(*family).index])
+    curve = trace_precision(wrong[find_suspects(*family).rows])
     assert curve["precision"][50] >= 5 * wrong.mean()
     assert curve["recall"][50] >= 0.4
 
@@ -116,7 +118,7 @@ def band_aid_share(sample: str, box: tuple[int, int, int, int]) -> float:
 def test_rejecting_the_prototypes_of_the_band_aid_mends_the_decisions_that_it_misled():
     model, cache = sample_models.load("lesions-prototypes"), Cache()
     known, moved = (
-        compute.submit_similarities(model, lesions.samples(split, 300, SIZE), cache=cache).result()
+        ask(CompareSamples(), ManyInputs(model, lesions.samples(split, 300, SIZE)), cache=cache).result()
         for split in ("biased-train", "moved-test")
     )
     sources = read_card("lesions-prototypes").prototypes

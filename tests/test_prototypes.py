@@ -226,7 +226,7 @@ def test_thresholds_change_the_verdict():
 
 def test_wrong_labels_come_first_among_the_suspects(two_classes):
     vectors, strategies, _ = two_classes
-    table = find_suspects(vectors, strategies)
+    table = find_suspects(vectors, strategies).table
     assert set(table.index[:10]) == set(range(490, 500))
     assert (table["other"][:10] == 0).all()
     curve = trace_precision(table.index.to_numpy() >= 490)

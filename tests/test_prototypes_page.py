@@ -14,58 +14,60 @@ from playwright.sync_api import Page, expect
 
 import sample_models
 from components.prototypes.family import default_layer
-from explainers import compute
 from explainers.__main__ import main
+from explainers.asking import ask
 from explainers.cache import Cache
+from explainers.concepts.layers import list_layers
+from explainers.concepts.relevance import RankConcepts
 from explainers.errors import SelectionError
 from explainers.graph.prototypical import find_head
 from explainers.index import Index, open_index
 from explainers.index.building import start
-from explainers.prototypes.decisions import judge
+from explainers.index.subjects import CaseInIndex, IndexLayer
+from explainers.predictions import predict
+from explainers.prototypes.decisions import JudgeDecision, judge
+from explainers.prototypes.maps import DrawMap
 from explainers.prototypes.parts import decide
-from explainers.prototypes.submitting import (
-    comparable_classes,
-    read_decisions,
-    submit_map,
-    submit_strategies,
-    submit_vectors,
-)
-from explainers.results import Target
+from explainers.prototypes.similarities import CompareParts
+from explainers.prototypes.strategies import FindStrategies
+from explainers.prototypes.suspects import FindSuspects
+from explainers.prototypes.vectors import EmbedDecisions, comparable_classes
+from explainers.subjects import Case, Input
+from explainers.targets import Target
 from sample_models import digits
-from tests.conftest import expect_verdict
+from tests.conftest import expect_verdict, open_page
 
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
     """The digits network in 400 digits."""
     model, store = sample_models.load("digits"), tmp_path_factory.mktemp("digits")
-    start(model, digits.samples(0, 400), store, [compute.default_concept_layer(model)]).result()
+    start(model, digits.samples(0, 400), store, [list_layers(model).default]).result()
     return open_index(store)
 
 
-def layer_of(index: Index) -> str:
-    return next(iter(index.recipe.layers))
+def layer_of(index: Index) -> IndexLayer:
+    return IndexLayer(index, next(iter(index.recipe.layers)))
 
 
 def test_strategies_and_maps_of_an_index_are_computed_once_and_without_a_pass(index: Index):
     cache, layer = Cache(), layer_of(index)
     for _ in range(2):
-        vectors = submit_vectors(index, layer, cache=cache).result()
-        classes = comparable_classes(vectors, (7,))
+        classes = comparable_classes(ask(EmbedDecisions(), layer, cache=cache).result(), (7,))
         for klass in classes:
-            submit_strategies(index, layer, vectors, klass, cache=cache).result()
-        submit_map(index, layer, vectors, classes, "PCA", cache=cache).result()
+            ask(FindStrategies(klass), layer, cache=cache).result()
+        ask(DrawMap(classes), layer, cache=cache).result()
+        ask(FindSuspects(classes), layer, cache=cache).result()
     assert classes[0] == 7
     assert sorted(classes) == list(range(10))
-    assert cache.counters.computed == {"Vectors": 1, "Strategies": 10, "Map": 1}
+    assert cache.counters.computed == {"Vectors": 1, "Strategies": 10, "Map": 1, "Suspects": 1}
     assert (cache.counters.forward, cache.counters.backward) == (0, 0)
 
 
 def test_what_is_found_in_an_index_that_is_not_the_servers_stays_in_memory(index: Index, tmp_path: Path):
     cache, layer = Cache(tmp_path), layer_of(index)
-    vectors = submit_vectors(index, layer, cache=cache).result()
-    submit_strategies(index, layer, vectors, 0, cache=cache).result()
-    submit_map(index, layer, vectors, [0], "PCA", cache=cache).result()
+    ask(FindStrategies(0), layer, cache=cache).result()
+    ask(DrawMap((0,)), layer, cache=cache).result()
     assert list(tmp_path.glob("*/*.npz")) == []
 
 
@@ -74,8 +76,7 @@ def test_strategies_in_an_index_of_the_server_survive_a_restart(
 ):
     bounds(cache=index.store.parent)
     caches, layer = (Cache(tmp_path), Cache(tmp_path)), layer_of(index)
-    vectors = submit_vectors(index, layer, cache=Cache()).result()
-    before, after = (submit_strategies(index, layer, vectors, 0, cache=cache).result() for cache in caches)
+    before, after = (ask(FindStrategies(0), layer, cache=cache).result() for cache in caches)
     assert (caches[1].counters.disk_hits, caches[1].counters.computed) == (1, {})
     np.testing.assert_array_equal(after.percentiles, before.percentiles)
     np.testing.assert_array_equal(after.mixtures[-1].factor, before.mixtures[-1].factor)
@@ -83,24 +84,38 @@ def test_strategies_in_an_index_of_the_server_survive_a_restart(
 
 
 def test_a_picture_of_the_index_has_the_vector_that_the_page_computes_for_it(index: Index):
-    model, layer = sample_models.load("digits"), layer_of(index)
-    picture = index.samples[3].read()
-    klass = int(read_decisions(index, layer).classes[3])
-    found = compute.submit_concepts(model, picture, Target(klass), layer, cache=Cache()).result()
-    np.testing.assert_allclose(found.relevance, read_decisions(index, layer).relevance[3], rtol=1e-3, atol=1e-4)
+    model, layer = sample_models.load("digits"), layer_of(index).layer
+    known = index.decisions(layer)
+    case = Case(model, index.samples[3].read(), Target(int(known.classes[3])))
+    found = ask(RankConcepts(layer=layer), case, cache=Cache()).result()
+    np.testing.assert_allclose(found.relevance, known.relevance[3], rtol=1e-3, atol=1e-4)
+
+
+def test_a_verdict_asks_for_all_that_it_needs_and_is_that_of_the_slow_way(index: Index):
+    model, layer, cache = sample_models.load("digits"), layer_of(index), Cache()
+    picture, klass = digits.samples(450, 1)[0].read(), 4
+    case = CaseInIndex(model, picture, Target(klass), index, layer.layer)
+    verdict = ask(JudgeDecision(compared=(3, 4)), case, cache=cache).result()
+    assert cache.counters.computed == {"ConceptRelevance": 1, "Vectors": 1, "Strategies": 2, "Decision": 1}
+    vectors = ask(EmbedDecisions(), layer, cache=Cache()).result()
+    strategies = {other: ask(FindStrategies(other), layer, cache=Cache()).result() for other in (3, 4)}
+    relevance = ask(RankConcepts(layer=layer.layer), case, cache=Cache()).result().relevance
+    slow = judge(vectors, strategies, klass, relevance)
+    assert (verdict.verdict, verdict.percentile) == (slow.verdict, slow.percentile)
+    np.testing.assert_array_equal(verdict.deviation, slow.deviation)
 
 
 def test_a_network_without_prototypes_says_so():
     with pytest.raises(SelectionError, match="does not decide by similarity to prototypes"):
-        compute.submit_parts(sample_models.load("digits"), digits.samples(0, 1)[0].read(), cache=Cache())
+        ask(CompareParts(), Input(sample_models.load("digits"), digits.samples(0, 1)[0].read()), cache=Cache()).result()
 
 
 def test_points_of_all_prototypes_add_up_to_what_the_network_says():
     model = sample_models.load("lesions-prototypes")
     picture = sample_models.models()["lesions-prototypes"].pictures[0].read()
-    found = compute.submit_parts(model, picture, cache=Cache()).result()
+    found = ask(CompareParts(), Input(model, picture), cache=Cache()).result()
     logits = decide(found.similarities[None], found.weights)[0]
-    np.testing.assert_allclose(logits, compute.predict(model, picture, cache=Cache()).logits, rtol=1e-4)
+    np.testing.assert_allclose(logits, predict(model, picture, cache=Cache()).logits, rtol=1e-4)
     assert find_head(model)[1].shape == found.weights.shape
 
 
@@ -122,10 +137,10 @@ def test_the_command_judges_an_image_and_writes_what_the_library_says(folder: Pa
     told = json.loads(out.read_text())
     index = open_index(store)
     layer, cache = layer_of(index), Cache()
-    vectors = submit_vectors(index, layer, cache=cache).result()
-    strategies = {3: submit_strategies(index, layer, vectors, 3, cache=cache).result()}
+    vectors = ask(EmbedDecisions(), layer, cache=cache).result()
+    strategies = {3: ask(FindStrategies(3), layer, cache=cache).result()}
     row = index.table["name"].tolist().index("3/digit-0003.png")
-    decision = judge(vectors, strategies, 3, read_decisions(index, layer).relevance[row], row)
+    decision = judge(vectors, strategies, 3, index.decisions(layer.layer).relevance[row], row)
     assert told["class"] == "3"
     assert told["thresholds"] == {"unusual": 10, "unlike": 0.5}
     assert told["percentile"] == pytest.approx(decision.percentile, abs=0.01)
@@ -163,11 +178,19 @@ def test_the_verdict_stands_on_the_page_beside_typical_cases_and_deviating_conce
 @pytest.mark.usefixtures("indexed")
 def test_every_view_has_a_link(open_app: Callable[..., Page]):
     page = open_app(LINK)
-    view(page, "Strategies")
-    expect(page.get_by_text(re.compile("^The model decides for"))).to_be_visible()
-    expect(page.locator("[class*=st-key-strategy-] figure").first).to_be_visible()
+    page.get_by_role("link", name="How does it decide?").click()
+    expect(page.get_by_role("heading", name=re.compile("^The model decides for"))).to_be_visible()
+    view(page, "Map")
+    expect(page).to_have_url(re.compile("strategies.*view=Map"))
     page.reload()
+    expect(page.locator(".js-plotly-plot .scatterlayer .point").first).to_be_visible()
+
+
+@pytest.mark.usefixtures("indexed")
+def test_links_from_before_there_was_a_page_for_all_cases_lead_there(open_app: Callable[..., Page]):
+    page = open_app(f"{LINK}&view=Strategies")
     expect(page.locator("[class*=st-key-strategy-] figure").first).to_be_visible()
+    expect(page).to_have_url(re.compile("strategies.*model=digits"))
 
 
 @pytest.mark.usefixtures("indexed")
@@ -209,6 +232,7 @@ def test_map_and_tables_cost_no_pass_through_the_network(open_app: Callable[...,
 
     page.wait_for_timeout(1000)  # the reference samples on the first view
     before = passes()
+    page.get_by_role("link", name="How does it decide?").click()
     view(page, "Map")
     expect(page.locator(".js-plotly-plot .scatterlayer .point").first).to_be_visible()
     view(page, "Outliers and suspects")
@@ -286,10 +310,10 @@ def test_back_leads_to_the_case_before(open_app: Callable[..., Page]):
 @pytest.mark.usefixtures("indexed")
 def test_a_verdict_is_the_same_whichever_layer_was_looked_into_elsewhere(open_app: Callable[..., Page]):
     model = sample_models.load("digits")
-    own, other = default_layer(model), compute.concept_layers(model)[0].name
+    own, other = default_layer(model), list_layers(model).layers[0].name
     page = open_app(f"concepts?model=digits&layer={other}")
     expect(page.locator("[class*=st-key-card-]").first).to_be_visible()
-    page.get_by_test_id("stTopNavLink").filter(has_text="Is it ordinary?").click()
+    open_page(page, "Is it ordinary?")
     expect_verdict(page)
     assert own != other
     expect(page).to_have_url(re.compile(f"strategy_layer={re.escape(own)}"))

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
+from explainers.attribution.batch import Batch
 from explainers.attribution.lrp import Lrp
 from explainers.errors import SelectionError, UnsupportedOperatorError
 from explainers.graph.export import export
 from explainers.graph.model import Model
-from explainers.jobs import Progress
+from explainers.jobs import Passes, Progress, passes
 from explainers.preprocessing import Preprocessing
 from explainers.relevance import rules
 from explainers.relevance.composites import COMPOSITES, Composite, choose_composite, composite
@@ -27,7 +28,7 @@ from explainers.relevance.propagation import propagate, relevance
 from explainers.relevance.rules import Rule
 from explainers.relevance.seeds import seed_entries, seed_targets
 from explainers.relevance.tape import Tape, record
-from explainers.results import Passes, Target, passes
+from explainers.targets import Target
 
 EPSILON = 1e-6
 PLAIN = Composite("plain", rules.epsilon(), rules.epsilon())
@@ -640,7 +641,7 @@ def test_a_contrast_is_the_difference_of_two_classes() -> None:
 def test_the_method_says_where_relevance_went_and_why_it_chose_its_rules() -> None:
     model = small()
     images = recorded(model).value(model.input_node)
-    scores = Lrp().attribute(model, images, [Target(1), Target(2, 0)], Progress())
+    scores = Lrp().attribute(Batch(model, images, [Target(1), Target(2, 0)], Progress()))
     details = scores.details[0]
     torch.testing.assert_close(scores.values.sum((1, 2, 3)), scores.expected)
     assert details["relevance at the output"] == pytest.approx(float(model(images)[0, 1]))
@@ -651,7 +652,7 @@ def test_the_method_says_where_relevance_went_and_why_it_chose_its_rules() -> No
 def test_relevance_of_a_layer_is_drawn_with_its_sum() -> None:
     model = small()
     images = recorded(model).value(model.input_node)
-    scores = Lrp(layer="stem").attribute(model, images, [Target(1)] * 2, Progress())
+    scores = Lrp(layer="stem").attribute(Batch(model, images, [Target(1)] * 2, Progress()))
     tape = record(model, images)
     expected = relevance(tape, one_hot(tape, 1), stop="stem")[0].sum((1, 2, 3))
     torch.testing.assert_close(scores.values.sum((1, 2, 3)), expected)
@@ -724,7 +725,7 @@ def test_a_layer_that_attention_held_constant_leads_to_has_no_relevance() -> Non
 def map_of(overrides: str) -> Tensor:
     model = small()
     images = recorded(model).value(model.input_node)
-    return Lrp(overrides=overrides).attribute(model, images, [Target(1)] * 2, Progress()).values
+    return Lrp(overrides=overrides).attribute(Batch(model, images, [Target(1)] * 2, Progress())).values
 
 
 def test_a_rule_by_layer_name_changes_the_map_and_the_first_pattern_wins() -> None:

@@ -13,11 +13,11 @@ import sample_models
 from explainers.graph.model import Model
 from sample_models import lesions
 from sample_models.cards import WEIGHTS, read_card
+from sample_models.data import Data, labels, normalise
 from sample_models.evaluation import TESTS, decide, measure_accuracy, share_on_band_aid
 from sample_models.networks.prototype_parts import PrototypeNetwork
 from sample_models.report import Report, write
 from sample_models.trained import ARCHITECTURES, LESIONS, fill
-from sample_models.training.data import Data, labels, normalise
 from sample_models.training.loop import batches
 from sample_models.training.prototypes import box_of
 from sample_models.training.recipes import RECIPES

@@ -9,7 +9,6 @@ import timm
 import torch
 from torch import nn
 
-from explainers import compute
 from explainers.errors import CancelledError, ModelError, SettingError, UnsafeFileError
 from explainers.graph import loader, sandbox
 from explainers.graph.export import export
@@ -34,11 +33,11 @@ def no_worker_stays():
 
 
 def test_a_worker_proposes_what_the_loader_does(checkpoint):
-    assert compute.propose(checkpoint, "net.safetensors") == loader.propose(checkpoint, "net.safetensors")
+    assert sandbox.propose(checkpoint, "net.safetensors") == loader.propose(checkpoint, "net.safetensors")
 
 
 def test_a_worker_hands_over_the_model_that_the_loader_makes(checkpoint):
-    ours = compute.load(checkpoint, "net.safetensors", preprocessing=Preprocessing((64, 64), 64))
+    ours = sandbox.load(checkpoint, "net.safetensors", preprocessing=Preprocessing((64, 64), 64))
     theirs = loader.load(checkpoint, "net.safetensors", preprocessing=Preprocessing((64, 64), 64))
     images = torch.randn(2, 3, 64, 64)
     assert ours.info == theirs.info
@@ -47,19 +46,19 @@ def test_a_worker_hands_over_the_model_that_the_loader_makes(checkpoint):
 
 def test_an_error_in_a_worker_is_the_loaders_own():
     with pytest.raises(UnsafeFileError, match="could run code"):
-        compute.propose(b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.", "weights.pt")
+        sandbox.propose(b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.", "weights.pt")
 
 
 def test_a_file_that_needs_more_memory_than_allowed_is_refused_in_a_sentence(checkpoint, bounds):
     bounds(upload_memory=1)
     with pytest.raises(ModelError, match=r"memory|allocate"):
-        compute.load(checkpoint, "net.safetensors")
+        sandbox.load(checkpoint, "net.safetensors")
 
 
 def test_a_file_that_takes_too_long_is_stopped_in_a_sentence(checkpoint, bounds):
     bounds(upload_seconds=1)
     with pytest.raises(ModelError, match="longer than 1 seconds"):
-        compute.load(checkpoint, "net.safetensors")
+        sandbox.load(checkpoint, "net.safetensors")
 
 
 def test_a_worker_that_is_killed_is_told_in_a_sentence_and_the_next_file_opens(checkpoint):
@@ -71,13 +70,14 @@ def test_a_worker_that_is_killed_is_told_in_a_sentence_and_the_next_file_opens(c
 
     with pytest.raises(ModelError, match="ended by signal 11"):
         sandbox.propose(checkpoint, "net.safetensors", None, kill)
-    assert compute.propose(checkpoint, "net.safetensors").classes == 3
+    assert sandbox.propose(checkpoint, "net.safetensors").classes == 3
 
 
-def test_whoever_waits_can_stop_it(checkpoint):
+def test_whoever_waits_can_stop_it(checkpoint, monkeypatch: pytest.MonkeyPatch):
     def stop() -> None:
         raise CancelledError("Enough.")
 
+    monkeypatch.setattr(sandbox, "BEAT", 0.0)  # heard before any worker can be done
     sandbox.prepare()
     worker = sandbox._spares[-1]
     with pytest.raises(CancelledError):

@@ -10,6 +10,7 @@ from PIL import Image
 from playwright.sync_api import FilePayload, Page, expect
 from torch import nn
 
+from tests.conftest import open_page
 from tests.onnx_files import write_old
 from tests.picture_files import save
 from tests.test_browser import expect_heatmap, upload_model
@@ -55,7 +56,7 @@ def test_a_model_is_seen_by_others_once_it_is_shared_and_until_it_is_taken_back(
     assert not offers(other, "thorax")
     assert "model=" not in owner.url
 
-    owner.get_by_role("link", name="Model", exact=True).click()
+    open_page(owner, "Model")
     card = owner.get_by_test_id("stMain")
     card.get_by_role("button", name="Share with everybody on this server").click()
     expect(owner.get_by_text("Everybody who can open this server finds this model")).to_be_visible()
@@ -67,10 +68,10 @@ def test_a_model_is_seen_by_others_once_it_is_shared_and_until_it_is_taken_back(
     expect_heatmap(guest)
     expect(guest.get_by_role("combobox", name="Model")).to_have_value("thorax · shared")
 
-    guest.get_by_role("link", name="What did it use?").click()
+    open_page(guest, "What did it use?")
     expect(guest.get_by_role("combobox", name="Layer")).to_be_visible()
     expect(guest).to_have_url(re.compile("layer="))
-    guest.get_by_role("link", name="Where did it look?").click()
+    open_page(guest, "Where did it look?")
     expect_heatmap(guest)
 
     card.get_by_role("button", name="Take back").click()

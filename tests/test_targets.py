@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from explainers.errors import SelectionError
+from explainers.info import ModelInfo
+from explainers.predictions import Prediction
 from explainers.preprocessing import Preprocessing
-from explainers.results import ModelInfo, Prediction, Target
-from explainers.targets import choose_target, explained_output, find_class, name_target
+from explainers.targets import Target, choose_target, find_class, name_target
 
 INFO = ModelInfo("pets", "test", Preprocessing(), ("cat", "Dog", "hamster"), (), (3,), 0, "", "")
 PREDICTION = Prediction(np.array([1, 3, 2], np.float32), np.array([0.1, 0.7, 0.2], np.float32))
@@ -42,6 +43,6 @@ def test_a_class_is_not_contrasted_with_itself():
 
 
 def test_a_contrast_explains_the_lead():
-    assert explained_output(PREDICTION, Target(1)) == 3
-    assert explained_output(PREDICTION, Target(1, 0)) == 2
+    assert PREDICTION.score(Target(1)) == 3
+    assert PREDICTION.score(Target(1, 0)) == 2
     assert name_target(INFO, Target(1, 0)) == "Dog rather than cat"

@@ -11,15 +11,17 @@ import streamlit as st
 
 from components.concepts.bars import AGAINST_WORDS, FOR_WORDS
 from components.concepts.links import CONCEPT, ORIGIN, factors, open_view, set_factors
-from components.concepts.names import signature
-from components.concepts.scene import CHOICES, Scene
 from components.drawn_region import current_region
-from components.following import ask
+from components.following import call_dialog
 from components.heatmap import describe
+from components.names import signature
 from components.references.rows import COUNT, Concept, Reference, draw_until_done, make_tiles
 from components.references.samples import draw_here
+from components.scene import CHOICES, Scene
 from components.tiles import Tile, draw_tiles, encode_once
-from explainers.results import ConceptHeatmaps, ConceptRelevance, ModelInfo
+from explainers.concepts.heatmaps import ConceptHeatmaps
+from explainers.concepts.relevance import ConceptRelevance
+from explainers.info import ModelInfo
 
 #: What can be done to a concept, and the factor that does it.
 CHANGES = {"Silence": 0.0, "Damp": 0.5, "Boost": 2.0}
@@ -99,10 +101,10 @@ def _draw_head(scene: Scene, concept: int, share: float, references: Sequence[Re
             width="stretch",
         )
         place = (scene.layer, concept)
-        _draw_button("Name", "edit", concept, "Say what it is.", ask, "name", concept)
+        _draw_button("Name", "edit", concept, "Say what it is.", call_dialog, "name", concept)
         _draw_button(
             "Closer", "zoom_in", concept, "The reference samples whole, each beside where the concept is in it.",
-            ask, "closer", concept, disabled=not references,
+            call_dialog, "closer", concept, disabled=not references,
         )  # fmt: skip
         _draw_button(
             "Open", "open_in_full", concept, "All about it, in a view with a link of its own.",

@@ -8,7 +8,7 @@ from typing import Any, cast
 import streamlit as st
 
 from components.following import move
-from explainers.results import ModelInfo
+from explainers.info import ModelInfo
 
 #: The views of one concept: all about it, and where it comes from.
 CONCEPT, ORIGIN = "concept", "origin"

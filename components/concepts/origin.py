@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import streamlit as st
 
 from components.concepts.graph import Edge, Node, choose_node
 from components.concepts.links import ORIGIN, chart_key, close_views, open_view
-from components.concepts.scene import Scene
 from components.following import finished, follow
 from components.headline import plain
 from components.references.index import add_index
 from components.references.rows import follow_references, make_tiles
+from components.scene import Scene
 from components.session import Workspace
-from explainers import compute
-from explainers.results import ConceptGraph
+from explainers.concepts.layers import list_layers
+from explainers.concepts.parents import ConceptGraph, TraceConcepts
 
 #: How many parents a concept is shown with, and how many layers down.
 PARENTS, LEVELS = 3, 2
@@ -27,14 +26,12 @@ def draw_origin(scene: Scene, workspace: Workspace, concept: int) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("Back to the decision", icon=":material/arrow_back:", shortcut="Escape", on_click=close_views)
         st.markdown(f"## Where does {plain(scene.title(concept))} come from?", width="stretch")
-    below = compute.layers_below(scene.model, scene.layer, LEVELS)
+    below = list_layers(scene.model).below[scene.layer][:LEVELS]
     if not below:
         st.info(f"There is no earlier layer to look into below {scene.layer}.", icon=":material/info:")
         return
-    ask = partial(
-        compute.submit_parents, scene.model, scene.picture, scene.target, scene.layer, (concept,), below, count=PARENTS
-    )
-    (job,) = follow("origin", {(*scene.key, concept, below): ask})
+    question = TraceConcepts(layer=scene.layer, concepts=(concept,), below=below, count=PARENTS)
+    (job,) = follow("origin", [(question, scene.case)])
     if not finished([job], "Tracing the concept down"):
         return
     found = job.result()

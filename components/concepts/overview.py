@@ -11,12 +11,13 @@ import streamlit as st
 
 from components.concepts.bars import Bar, choose_bar
 from components.concepts.links import CONCEPT, chart_key, open_view
-from components.concepts.scene import Scene
 from components.drawn_region import choose_region
 from components.headline import plain
 from components.heatmap import View, blend, encode_png
+from components.scene import Scene
+from explainers.concepts.heatmaps import ConceptHeatmaps
+from explainers.concepts.relevance import ConceptRelevance
 from explainers.regions import Region
-from explainers.results import ConceptHeatmaps, ConceptRelevance
 from explainers.tables import write_csv
 
 #: The side of the picture in pixels.

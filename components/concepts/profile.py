@@ -9,12 +9,12 @@ import streamlit as st
 
 from components.concepts.bars import Bar, choose_bar
 from components.concepts.links import CONCEPT, chart_key, close_views, open_view
-from components.concepts.names import current_notes, draw_history, edit_name
-from components.concepts.scene import ACTMAX, CLASS, RELMAX, Scene
-from components.following import ask, asked
+from components.following import call_dialog, called_dialog
 from components.headline import plain
+from components.names import current_notes, draw_history, edit_name
 from components.references.index import add_index
 from components.references.rows import COUNT, Concept, Reference, draw_until_done, follow_references, make_tiles
+from components.scene import ACTMAX, CLASS, RELMAX, Scene
 from components.session import Workspace
 from components.tiles import draw_tiles
 from explainers.index import Index
@@ -34,7 +34,7 @@ def draw_profile(scene: Scene, workspace: Workspace, concept: int) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.button("Back to the decision", icon=":material/arrow_back:", shortcut="Escape", on_click=close_views)
         st.markdown(f"## {plain(scene.title(concept))} of {plain(scene.layer)}", width="stretch")
-        st.button("Name", icon=":material/edit:", key="name-opened", on_click=ask, args=("name", concept))
+        st.button("Name", icon=":material/edit:", key="name-opened", on_click=call_dialog, args=("name", concept))
     draw_history(current_notes(scene.info).history(scene.info.digest, scene.layer, concept))
     scene = add_index(scene, workspace)
     if not scene.index:
@@ -45,7 +45,7 @@ def draw_profile(scene: Scene, workspace: Workspace, concept: int) -> None:
         draw_classes(scene, scene.index, concept)
     with right:
         draw_similar(scene, scene.index, concept)
-    if asked():
+    if called_dialog():
         edit_name(scene.info, scene.layer, concept)
 
 

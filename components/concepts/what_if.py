@@ -10,15 +10,15 @@ import streamlit as st
 
 from components.concepts.bars import tell_points
 from components.concepts.links import clear_factors, factors
-from components.concepts.scene import Scene
 from components.following import finished, follow
 from components.headline import plain
 from components.heatmap import describe
 from components.references.samples import draw_here
+from components.scene import Scene
 from components.theme import ACCENT_WORDS
 from components.tiles import Tile, draw_tiles, encode_once
-from explainers import compute
-from explainers.results import ModelInfo, WhatIf
+from explainers.concepts.what_if import ChangeConcepts, WhatIf
+from explainers.info import ModelInfo
 
 #: What a factor does, as said before a concept's name.
 VERBS = {0.0: "without", 0.5: "with less of", 2.0: "with more of"}
@@ -45,13 +45,10 @@ def draw_what_if(scene: Scene) -> None:
         with st.container(horizontal=True, vertical_alignment="center", wrap=False):
             st.markdown(f"**What if?** The model {describe_changes(scene, chosen)}", width="stretch")
             st.button("As it was", icon=":material/undo:", key="undo", on_click=clear_factors, args=(scene.info,))
-        key = (*scene.key, tuple(sorted(chosen.items())))
-        (job,) = follow(
-            "what if",
-            {key: partial(compute.submit_what_if, scene.model, scene.picture, scene.target, scene.layer, chosen)},
-        )
+        question = ChangeConcepts(layer=scene.layer, factors=tuple(chosen.items()))
+        (job,) = follow("what if", [(question, scene.case)])
         if finished([job], "Deciding again"):
-            _draw(scene, job.result(), key)
+            _draw(scene, job.result(), (*scene.key, question))
 
 
 def _draw(scene: Scene, found: WhatIf, key: tuple[object, ...]) -> None:

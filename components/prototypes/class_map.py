@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,7 @@ from components.following import finished, follow
 from components.prototypes.family import COLOURS, Family
 from components.prototypes.opened import draw_selection
 from components.prototypes.tags import draw_export, read_tags
-from explainers.prototypes.maps import METHODS, Map
-from explainers.prototypes.submitting import submit_map
+from explainers.prototypes.maps import METHODS, DrawMap, Map
 
 COLOURINGS = ("Strategy", "Label", "Prediction", "Typicality")
 SCOPES = ("This class", "All compared classes")
@@ -36,10 +34,7 @@ def draw_map(family: Family) -> None:
     """Draw the map with its pickers, and what is selected on it; raises LightboxError."""
     method, colouring, scope = _choose()
     classes = [family.klass] if scope == SCOPES[0] else sorted(family.strategies)
-    asked = (family.index.store, len(family.index), family.scene.layer, tuple(classes), method)
-    (job,) = follow(
-        "map", {asked: partial(submit_map, family.index, family.scene.layer, family.vectors, classes, method)}
-    )
+    (job,) = follow("map", [(DrawMap(tuple(classes), method), family.layer)])
     if not finished([job], "Drawing the map"):
         return
     drawn, tags = job.result(), read_tags(family)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
-import numpy as np
 import streamlit as st
-from jaxtyping import Float32
 
 from components.following import finished, follow
 from components.prototypes.deviations import draw_deviations
@@ -16,10 +13,9 @@ from components.prototypes.pictures import draw_crop, make_samples
 from components.prototypes.review import draw_review
 from components.prototypes.verdict import choose_thresholds, draw_histogram, draw_verdict, tell_percentile
 from components.tiles import Tile, draw_tiles
-from explainers import compute
-from explainers.prototypes.decisions import Decision, Thresholds, judge
-from explainers.prototypes.submitting import find_row
-from explainers.results import Target
+from explainers.index.subjects import CaseInIndex
+from explainers.prototypes.decisions import Decision, JudgeDecision, Thresholds
+from explainers.targets import Target
 
 #: How many typical samples stand beside the picture.
 BESIDE = 6
@@ -27,27 +23,18 @@ BESIDE = 6
 
 def draw_decision(family: Family) -> None:
     """Draw the view of one decision; raises LightboxError."""
-    scene = family.scene
     label = label_of(family)
     classes = [family.klass, *([label] if label is not None and label != family.klass else [])]
-    jobs = follow(
-        "decisions",
-        {
-            (*scene.key, klass): partial(
-                compute.submit_concepts, scene.model, scene.picture, Target(klass), scene.layer
-            )
-            for klass in classes
-        },
-    )
-    if not finished(jobs, "Looking at this case"):
-        return
+    waiting = st.container()
     left, right = st.columns([5, 4], gap="large")
     with right:
         chart = st.container()
         thresholds = choose_thresholds()
-    decisions = [
-        decide(family, klass, job.result().relevance, thresholds) for klass, job in zip(classes, jobs, strict=True)
-    ]
+    with waiting:
+        jobs = follow("decisions", [ask_verdict(family, klass, thresholds) for klass in classes])
+        if not finished(jobs, "Looking at this case"):
+            return
+    decisions = [job.result() for job in jobs]
     with left:
         verdict = st.container()
         draw_review(family, decisions[0])
@@ -69,10 +56,11 @@ def label_of(family: Family) -> int | None:
     return found if found in family.strategies else None
 
 
-def decide(family: Family, klass: int, relevance: Float32[np.ndarray, " concept"], thresholds: Thresholds) -> Decision:
-    """Judge the picture's decision for a class; if the index holds the picture, by what never saw it."""
-    row = find_row(family.index, family.scene.picture.digest)
-    return judge(family.vectors, family.strategies, klass, relevance, row, thresholds)
+def ask_verdict(family: Family, klass: int, thresholds: Thresholds) -> tuple[JudgeDecision, CaseInIndex]:
+    """Ask whether the picture's decision would be ordinary for a class."""
+    scene, count = family.scene, family.count if klass == family.klass else 0
+    question = JudgeDecision(tuple(family.strategies), count, thresholds.unusual, thresholds.unlike)
+    return question, CaseInIndex(scene.model, scene.picture, Target(klass), family.index, scene.layer)
 
 
 def _tell_label(family: Family, decisions: Sequence[Decision]) -> None:

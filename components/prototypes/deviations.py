@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
 
@@ -11,19 +11,19 @@ import streamlit as st
 from jaxtyping import Float
 
 from components.concepts.bars import AGAINST_WORDS, FOR_WORDS, Bar, draw_bars, tell_points
-from components.concepts.scene import Scene
 from components.figures import BARE
 from components.following import finished, follow
 from components.heatmap import describe
 from components.prototypes.family import Family
 from components.references.rows import Concept, Reference, draw_until_done, follow_references, make_tiles
 from components.references.samples import draw_here
+from components.scene import Scene
 from components.session import open_picture
 from components.tiles import Tile, draw_tiles, encode_once
-from explainers import compute
-from explainers.cache import Job
+from explainers.concepts.heatmaps import ConceptHeatmaps, DrawConcepts
 from explainers.prototypes.decisions import Decision
-from explainers.results import ConceptHeatmaps, Target
+from explainers.subjects import Case
+from explainers.targets import Target
 
 #: How many concepts are shown, and how many reference samples of each.
 CONCEPTS, REFERENCES = 5, 4
@@ -67,13 +67,8 @@ def draw_deviations(family: Family, decision: Decision) -> None:
     scene, prototype = family.scene, family.prototypes[decision.klass][decision.nearest]
     concepts = decision.deviating_concepts(CONCEPTS)
     typical = open_picture(family.index.samples[int(prototype.rows[0])])
-    asked: dict[Hashable, Callable[[], Job[ConceptHeatmaps]]] = {
-        (*scene.key, picture.digest, *concepts): partial(
-            compute.submit_concept_heatmaps, scene.model, picture, Target(decision.klass), scene.layer, concepts
-        )
-        for picture in (scene.picture, typical)
-    }
-    jobs = follow("deviations", asked)
+    question, target = DrawConcepts(layer=scene.layer, concepts=tuple(concepts)), Target(decision.klass)
+    jobs = follow("deviations", [(question, Case(scene.model, one, target)) for one in (scene.picture, typical)])
     several = len(family.prototypes[decision.klass]) > 1
     usual = f"in decisions by strategy {decision.nearest + 1}" if several else "is usual"
     st.markdown("## Where it differs")
@@ -84,7 +79,7 @@ def draw_deviations(family: Family, decision: Decision) -> None:
     draw_bars_of(scene, decision, concepts, prototype.mean)
     if not finished(jobs, "Drawing where each concept is"):
         return
-    here, there = jobs[0].result(), jobs[-1].result()
+    here, there = (job.result() for job in jobs)
     seen = scene.info.preprocessing.crop(typical.pixels)
     references = follow_references(
         "deviating", scene, [(scene.layer, concept) for concept in concepts], scene.by, REFERENCES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,23 @@ import streamlit as st
 from jaxtyping import Float, Int
 
 import sample_models
-from components.concepts.scene import Scene
+from components.chosen_case import ChosenCase
 from components.following import finished, follow
 from components.headline import plain
+from components.names import read_current_names
+from components.scene import Scene, choose_layer
 from components.session import Workspace
-from explainers import compute
+from explainers.concepts.layers import list_layers
 from explainers.index import Index
+from explainers.index.subjects import IndexLayer
 from explainers.prototypes.mixture import PROTOTYPES
-from explainers.prototypes.strategies import Prototype, Strategies, describe
-from explainers.prototypes.submitting import comparable_classes, submit_strategies, submit_vectors
-from explainers.prototypes.vectors import FEWEST, Vectors
+from explainers.prototypes.strategies import FindStrategies, Prototype, Strategies, describe
+from explainers.prototypes.vectors import FEWEST, EmbedDecisions, Vectors, comparable_classes
+from explainers.targets import Target
 
-#: The view of one decision, which other views lead to.
-DECISION = "This decision"
+#: The views; the link says them as the picker does.
+DECISION, PARTS = "This decision", "This looks like that"
+STRATEGIES, MAP, SUSPECTS = "Strategies", "Map", "Outliers and suspects"
 
 AUTOMATIC = "Automatic"
 
@@ -37,12 +41,21 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b
 
 @dataclass(frozen=True)
 class Family:
-    """The strategies in an index: those of the explained class, and of others by class."""
+    """The strategies in an index: those of the explained class, and of others by class.
+
+    ``count`` is how many the explained class was given, 0 for as many as its samples show.
+    """
 
     scene: Scene
     index: Index
     vectors: Vectors
     strategies: Mapping[int, Strategies]
+    count: int
+
+    @property
+    def layer(self) -> IndexLayer:
+        """The layer of the index, which questions are asked about."""
+        return IndexLayer(self.index, self.scene.layer)
 
     @property
     def own(self) -> Strategies:
@@ -93,12 +106,12 @@ def own_references(workspace: Workspace) -> Workspace:
 
 def default_layer(model: Any) -> str:
     """Choose a layer that still tells things apart, the one before the last: later ones merge them to evidence."""
-    last = compute.default_concept_layer(model)
-    return next(iter(compute.layers_below(model, last, 1)), last)
+    known = list_layers(model)
+    return next(iter(known.below[known.default]), known.default)
 
 
-def choose_count() -> int | None:
-    """Draw the picker of how many strategies a class has; None for as many as the samples show."""
+def choose_count() -> int:
+    """Draw the picker of how many strategies a class has; 0 for as many as the samples show."""
     chosen = st.selectbox(
         "Strategies of a class",
         [AUTOMATIC, *(str(number) for number in range(1, PROTOTYPES + 1))],
@@ -107,10 +120,22 @@ def choose_count() -> int | None:
         help="How many ways to decide for the class are told apart. Automatic: as many as its samples show "
         "(Bayesian information criterion).",
     )
-    return None if chosen == AUTOMATIC else int(str(chosen))
+    return 0 if chosen == AUTOMATIC else int(str(chosen))
 
 
-def find_family(scene: Scene, likely: Sequence[int], count: int | None) -> Family | None:
+def choose_scene(chosen: ChosenCase) -> tuple[Scene, int]:
+    """Draw the pickers of the layer and of how many strategies the class has; returns the scene and the number.
+
+    The layer is one of its own: which one is looked into elsewhere must not change the verdict. Raises LightboxError.
+    """
+    with st.sidebar:
+        layer = choose_layer(chosen.model, default_layer(chosen.model), "strategy_layer")
+        count = choose_count()
+    target = Target(chosen.alone.target().index)
+    return Scene(chosen.model, chosen.picture, target, layer, read_current_names(chosen.info)), count
+
+
+def find_family(scene: Scene, likely: Sequence[int], count: int) -> Family | None:
     """Find the strategies of the explained class and of others, the ``likely`` ones first; None until there are any.
 
     Says so if there are too few samples. Raises LightboxError.
@@ -118,8 +143,8 @@ def find_family(scene: Scene, likely: Sequence[int], count: int | None) -> Famil
     index = scene.index
     if index is None or not len(index) or scene.layer not in index.recipe.layers:
         return None
-    size = len(index)
-    (reading,) = follow("vectors", {(index.store, scene.layer, size): partial(submit_vectors, index, scene.layer)})
+    layer = IndexLayer(index, scene.layer)
+    (reading,) = follow("vectors", [(EmbedDecisions(), layer)])
     if not finished([reading], "Reading the index"):
         return None
     vectors, klass = reading.result(), scene.target.index
@@ -127,18 +152,12 @@ def find_family(scene: Scene, likely: Sequence[int], count: int | None) -> Famil
     if klass not in classes:
         _explain_lack(scene, vectors, classes)
         return None
-    jobs = follow(
-        "strategies",
-        {
-            (index.store, scene.layer, size, other, count * (other == klass) if count else None): partial(
-                submit_strategies, index, scene.layer, vectors, other, count if other == klass else None
-            )
-            for other in classes
-        },
-    )
+    counts = {other: count if other == klass else 0 for other in classes}
+    jobs = follow("strategies", [(FindStrategies(other, number), layer) for other, number in counts.items()])
     if not finished(jobs, "Finding the strategies"):
         return None
-    return Family(scene, index, vectors, {other: job.result() for other, job in zip(classes, jobs, strict=True)})
+    found = {other: job.result() for other, job in zip(classes, jobs, strict=True)}
+    return Family(scene, index, vectors, found, count)
 
 
 def _explain_lack(scene: Scene, vectors: Vectors, classes: Sequence[int]) -> None:

@@ -16,7 +16,6 @@ from components.tiles import draw_tiles
 from explainers.errors import ImageError
 from explainers.notes import Tag
 from explainers.prototypes.decisions import judge
-from explainers.prototypes.submitting import read_decisions
 
 #: How many pictures a gallery shows.
 GALLERY = 24
@@ -60,9 +59,8 @@ def draw_opened(family: Family, row: int) -> None:
     klass = int(family.vectors.classes[row])
     if klass not in family.strategies:
         return
-    decision = judge(
-        family.vectors, family.strategies, klass, read_decisions(family.index, family.scene.layer).relevance[row], row
-    )
+    relevance = family.index.decisions(family.scene.layer).relevance[row]
+    decision = judge(family.vectors, family.strategies, klass, relevance, row)
     st.markdown(
         f"As a {family.call(klass)} case it is **{decision.verdict}**: {decision.percentile:.0f} of 100 are less "
         f"typical. Nearest is strategy {decision.nearest + 1}; from it, it differs most in"

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import sample_models
 from explainers.images import Sample
-from explainers.results import ModelInfo
+from explainers.info import ModelInfo
 from sample_models import SIZE, lesions
 from sample_models.cards import WEIGHTS, Card, Source, read_card
 

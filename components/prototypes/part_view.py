@@ -11,18 +11,20 @@ import streamlit as st
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
-from components.concepts.scene import Scene
 from components.following import finished, follow
 from components.headline import plain
 from components.heatmap import View, blend, locate
 from components.prototypes.part_sources import LEARNT, find_sample, find_sources, find_splits
+from components.scene import Scene
 from components.session import open_picture, say_in_link
 from components.theme import ACCENT
 from components.tiles import SIDE, Tile, draw_tiles, encode_once, name_sample
-from explainers import compute
 from explainers.images import Sample
+from explainers.index.subjects import ManyInputs
+from explainers.predictions import summarise
 from explainers.prototypes.parts import contribute, decide, find_counterexample, measure_accuracy
-from explainers.prototypes.similarities import PartMaps, Similarities
+from explainers.prototypes.similarities import CompareParts, CompareSamples, PartMaps, Similarities
+from explainers.subjects import Input
 from sample_models.cards import Source
 
 #: How many prototypes are shown at first.
@@ -46,10 +48,7 @@ def rejected_prototypes() -> set[int]:
 def draw_parts(scene: Scene) -> None:
     """Draw the view of prototypical parts; raises LightboxError."""
     sources = find_sources(scene.info)
-    (job,) = follow(
-        "parts",
-        {(scene.info.digest, scene.picture.digest): partial(compute.submit_parts, scene.model, scene.picture)},
-    )
+    (job,) = follow("parts", [(CompareParts(), Input(scene.model, scene.picture))])
     if not finished([job], "Comparing with the prototypes"):
         return
     found, rejected = job.result(), rejected_prototypes() & set(range(len(sources)))
@@ -152,9 +151,7 @@ def draw_similarity(pixels: Pixels, similarities: np.ndarray, box: Box) -> Pixel
 def draw_change(scene: Scene, found: PartMaps, rejected: Collection[int], typical: np.ndarray | float) -> None:
     """Draw what the model says, with all prototypes and without the rejected ones."""
     before, after = (
-        compute.summarise(
-            scene.info, decide(found.similarities[None], found.weights, without, typical)[0].astype(np.float32)
-        )
+        summarise(scene.info, decide(found.similarities[None], found.weights, without, typical)[0].astype(np.float32))
         for without in ((), rejected)
     )
     rows = [
@@ -189,13 +186,8 @@ def draw_effects(scene: Scene, found: PartMaps, rejected: Collection[int]) -> No
     """Draw what rejecting prototypes changes: what the model says, and how often it is right on each split."""
     st.markdown("## What rejecting changes")
     splits = find_splits(scene.info)
-    jobs = follow(
-        "similarities",
-        {
-            (scene.info.digest, split): partial(compute.submit_similarities, scene.model, samples, urgency=1)
-            for split, samples in splits.items()
-        },
-    )
+    asked = [(CompareSamples(), ManyInputs(scene.model, samples)) for samples in splits.values()]
+    jobs = follow("similarities", asked, urgency=1)
     if rejected:
         _tell_rejected(rejected)
     if not finished(jobs, "Comparing reference and test pictures, once"):

@@ -11,7 +11,7 @@ from components.session import open_picture
 from components.tiles import Tile, caption_of, encode_once, name_sample
 from explainers.errors import ImageError
 from explainers.images import Picture
-from explainers.results import ModelInfo
+from explainers.info import ModelInfo
 
 
 def make_samples(family: Family, rows: Sequence[int]) -> list[Tile]:

@@ -9,9 +9,9 @@ from typing import Any
 
 import streamlit as st
 
-from components.concepts.names import current_notes
-from components.following import ask, asked
+from components.following import call_dialog, called_dialog
 from components.headline import plain
+from components.names import current_notes
 from components.prototypes.family import Family
 from components.prototypes.tags import draw_tag_form, draw_tags_of
 from explainers.errors import NotesError
@@ -60,7 +60,7 @@ def draw_review(family: Family, decision: Decision) -> None:
         )  # fmt: skip
     draw_tags_of(notes, tags[case.digest])
     st.caption(tell_cases(list(cases.values()), tags))
-    if dialog := asked():
+    if dialog := called_dialog():
         draw_tag_dialog(notes, dialog[1])
 
 
@@ -98,7 +98,7 @@ def _draw_tag_button(notes: Notes, case: Case, tags: Sequence[Tag]) -> None:
             key="tag_case",
             shortcut=TAG_KEY,
             type="primary",
-            on_click=ask,
+            on_click=call_dialog,
             args=("tag", case),
         )
         return
@@ -112,7 +112,9 @@ def _draw_tag_button(notes: Notes, case: Case, tags: Sequence[Tag]) -> None:
         on_click=_tag,
         args=(notes, case, word, author, not on),
     )
-    st.button("Other tag", icon=":material/edit:", key="other_tag", shortcut="O", on_click=ask, args=("tag", case))
+    st.button(
+        "Other tag", icon=":material/edit:", key="other_tag", shortcut="O", on_click=call_dialog, args=("tag", case)
+    )
 
 
 def _tag(notes: Notes, case: Case, word: str, author: str, holds: bool) -> None:

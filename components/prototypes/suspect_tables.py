@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import streamlit as st
 
-from components.concepts.scene import indexed_layers
+from components.following import finished, follow
 from components.headline import plain
 from components.prototypes.family import DECISION, Family
 from components.prototypes.opened import draw_selection
@@ -16,11 +16,13 @@ from components.prototypes.pictures import draw_crop, make_samples
 from components.prototypes.tags import draw_export, read_tags
 from components.prototypes.verdict import choose_thresholds
 from components.references.index import draw_index, find_references
+from components.scene import indexed_layers
 from components.session import Workspace, open_picture
 from explainers.errors import ImageError
+from explainers.index import Index
 from explainers.index.building import start
-from explainers.prototypes.decisions import check_batch
-from explainers.prototypes.suspects import find_suspects
+from explainers.prototypes.decisions import Thresholds, check_batch
+from explainers.prototypes.suspects import FindSuspects
 from explainers.tables import quote
 
 OUTLIERS, LABELS, BATCH = TABLES = ("Least typical", "Suspected wrong labels", "Check these pictures")
@@ -59,7 +61,11 @@ def draw_tables(family: Family, workspace: Workspace) -> None:
     if chosen == BATCH:
         draw_batch(family, workspace)
         return
-    found = find_suspects(family.vectors, family.strategies)
+    question = FindSuspects(tuple(family.strategies), family.count, family.klass)
+    (job,) = follow("suspects", [(question, family.layer)])
+    if not finished([job], "Comparing all cases"):
+        return
+    found = job.result().table
     if chosen == LABELS:
         known = family.index.table["label"].to_numpy() >= 0
         found = found[known[found.index]]
@@ -135,10 +141,20 @@ def draw_batch(family: Family, workspace: Workspace) -> None:
     batch = draw_index(scene.model, layers, references, PACE)
     if batch is None or not len(batch):
         return
+    table = tabulate_batch(family, workspace, batch, thresholds)
+    for place in show(table, "batch")[:1]:
+        name = str(table["name"].iloc[place])
+        if st.button(f"Open {plain(name)}", icon=":material/open_in_full:", key="open_decision"):
+            open_decision([entry.name for entry in workspace.pictures].index(name))
+
+
+def tabulate_batch(family: Family, workspace: Workspace, batch: Index, thresholds: Thresholds) -> pd.DataFrame:
+    """Judge every picture of a batch; returns the table to show, what surprises most first."""
     predicted = batch.table["predicted"].to_numpy().astype(np.int64)
-    found = check_batch(family.vectors, family.strategies, batch.relevance(scene.layer), predicted, thresholds)
+    relevance = batch.relevance(family.scene.layer)
+    found = check_batch(family.vectors, family.strategies, relevance, predicted, thresholds)
     rows, names = found.index.to_numpy(), batch.table["name"].to_numpy()
-    table = pd.DataFrame(
+    return pd.DataFrame(
         {
             "picture": [_thumbnail(family, workspace, str(names[row])) for row in rows],
             "name": names[rows],
@@ -149,18 +165,12 @@ def draw_batch(family: Family, workspace: Workspace) -> None:
             "label": batch.table["label_name"].to_numpy()[rows],
         }
     )
-    for place in show(table, "batch")[:1]:
-        name = str(table["name"].iloc[place])
-        st.button(
-            f"Open {plain(name)}", icon=":material/open_in_full:", key="open_decision", on_click=open_decision,
-            args=([entry.name for entry in workspace.pictures].index(name),),
-        )  # fmt: skip
 
 
 def open_decision(place: int) -> None:
-    """Choose a picture of the strip, and the view of its decision."""
-    st.session_state["picture"] = place
-    st.session_state["view"] = DECISION
+    """Go to the decision on a picture of the strip."""
+    st.session_state["picture"], st.session_state["next_view"] = place, DECISION
+    st.switch_page("pages/prototypes.py", query_params={})
 
 
 def _thumbnail(family: Family, workspace: Workspace, name: str) -> str:

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import streamlit as st
 
-from components.concepts.names import current_notes
 from components.headline import plain
+from components.names import current_notes
 from components.prototypes.family import Family
 from explainers.errors import NotesError
 from explainers.notes import LONGEST, Notes, Tag

@@ -1,4 +1,4 @@
-"""The views of the page of prototypes, one at a time, each with a link."""
+"""The views of the pages of prototypes, one at a time, each with a link."""
 
 from __future__ import annotations
 
@@ -6,35 +6,43 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from components.concepts.scene import Scene
 from components.prototypes.class_map import draw_map
 from components.prototypes.decision_view import draw_decision
-from components.prototypes.family import DECISION, find_family, own_references
+from components.prototypes.family import DECISION, MAP, PARTS, STRATEGIES, SUSPECTS, Family, find_family, own_references
 from components.prototypes.part_sources import find_sources
 from components.prototypes.part_view import draw_parts
 from components.prototypes.strategy_rows import draw_strategies
 from components.prototypes.suspect_tables import draw_tables
 from components.references.index import add_index
+from components.scene import Scene
 from components.session import Workspace
-from explainers.results import ModelInfo
+from explainers.info import ModelInfo
 
-#: The views; the link says them as the picker does.
-STRATEGIES, MAP, SUSPECTS, PARTS = "Strategies", "Map", "Outliers and suspects", "This looks like that"
-VIEWS = (DECISION, STRATEGIES, MAP, SUSPECTS)
+#: The views of one case, and those of all cases of a class.
+ONE_CASE, ALL_CASES = (DECISION,), (STRATEGIES, MAP, SUSPECTS)
 
 #: Beyond this many pixels rows of pictures only grow.
 WIDTH = 1180
 
 
-def choose_view(info: ModelInfo) -> str:
-    """Draw the picker of the view; prototypical parts come first for models that have them."""
-    views = (PARTS, *VIEWS) if find_sources(info) else VIEWS
-    if st.session_state.get("view", views[0]) not in views:  # of another model
-        del st.session_state["view"]
+def views_of_case(info: ModelInfo) -> Sequence[str]:
+    """List the views of one case; prototypical parts come first for models that have them."""
+    return (PARTS, *ONE_CASE) if find_sources(info) else ONE_CASE
+
+
+def choose_view(views: Sequence[str]) -> str:
+    """Draw the picker of the view, if there are several."""
+    state = st.session_state
+    if wanted := state.pop("next_view", None):  # by the page that led here
+        state["view"] = wanted
+    if state.get("view", views[0]) not in views:  # of another model or page
+        del state["view"]
+    if len(views) == 1:
+        return views[0]
     chosen = st.segmented_control(
         "View",
         views,
-        default=None if "view" in st.session_state else views[0],
+        default=None if "view" in state else views[0],
         required=True,
         key="view",
         bind="query-params",
@@ -43,20 +51,32 @@ def choose_view(info: ModelInfo) -> str:
     return str(chosen or views[0])
 
 
-def draw_view(view: str, scene: Scene, workspace: Workspace, likely: Sequence[int], count: int | None) -> bool:
-    """Draw a view, or what is missing for it; tells whether it judges the decision. Raises LightboxError."""
+def draw_case(view: str, scene: Scene, workspace: Workspace, likely: Sequence[int], count: int) -> bool:
+    """Draw a view of one case, or what is missing for it; tells whether it judges it. Raises LightboxError."""
     if view == PARTS:
         draw_parts(scene)
         return False
-    scene = add_index(scene, own_references(workspace))
-    family = find_family(scene, likely, count)
+    family = look_up(scene, workspace, likely, count)
+    if family:
+        with st.container(width=WIDTH):
+            draw_decision(family)
+    return family is not None
+
+
+def draw_cases(view: str, scene: Scene, workspace: Workspace, likely: Sequence[int], count: int) -> None:
+    """Draw a view of all cases of a class, or what is missing for it. Raises LightboxError."""
+    family = look_up(scene, workspace, likely, count)
     if family is None:
-        return False
+        return
     if view == MAP:
         draw_map(family)
     elif view == SUSPECTS:
         draw_tables(family, workspace)
     else:
         with st.container(width=WIDTH):
-            (draw_decision if view == DECISION else draw_strategies)(family)
-    return view == DECISION
+            draw_strategies(family)
+
+
+def look_up(scene: Scene, workspace: Workspace, likely: Sequence[int], count: int) -> Family | None:
+    """Find the strategies in the index, with what there is of that; None as long as there are none."""
+    return find_family(add_index(scene, own_references(workspace)), likely, count)

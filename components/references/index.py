@@ -11,8 +11,8 @@ import streamlit as st
 
 import sample_models
 from components.belongings import private_folder, use
-from components.concepts.scene import Scene, indexed_layers
 from components.following import begin_anew, stop_ticking, wait
+from components.scene import Scene, indexed_layers
 from components.session import Workspace
 from explainers.cache import Job
 from explainers.errors import CancelledError, LightboxError, SelectionError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -12,18 +12,19 @@ import numpy as np
 import streamlit as st
 from jaxtyping import Float32, UInt8
 
-from components.concepts.scene import ACTMAX, CLASS, Scene
 from components.following import follow, settle, stop_ticking
 from components.heatmap import describe
 from components.references.samples import draw_here, draw_reference
+from components.scene import ACTMAX, CLASS, Scene
 from components.session import open_picture
 from components.tiles import SIDE, Tile, caption_of, draw_tiles, encode_once, keep_once, name_sample
-from explainers import compute
 from explainers.cache import Job
+from explainers.concepts.heatmaps import ConceptHeatmaps, DrawConcepts
 from explainers.errors import ImageError, LightboxError
 from explainers.images import Picture
 from explainers.index.reading import By
-from explainers.results import ConceptHeatmaps, Target
+from explainers.subjects import Case
+from explainers.targets import Target
 
 #: How many reference samples a concept is shown with.
 COUNT = 8
@@ -46,20 +47,14 @@ def follow_references(
 ) -> Mapping[Concept, list[Reference]]:
     """Find the reference samples of concepts in the index and ask for their heatmaps; none without an index."""
     found = {(layer, concept): find_samples(scene, layer, concept, by, count) for layer, concept in concepts}
-    asked: dict[Hashable, Callable[[], Job[ConceptHeatmaps]]] = {
-        (scene.info.digest, picture.digest, klass, place): partial(
-            compute.submit_concept_heatmaps, scene.model, picture, Target(klass), place[0], place[1:], urgency=1
-        )
-        for place, samples in found.items()
+    asked = [
+        (DrawConcepts(layer=layer, concepts=(concept,)), Case(scene.model, picture, Target(klass)))
+        for (layer, concept), samples in found.items()
         for picture, klass in samples
-    }
-    jobs = dict(zip(asked, follow(view, asked), strict=True))
+    ]
+    jobs = iter(follow(view, asked, urgency=1))
     return {
-        place: [
-            Reference(picture, klass, jobs[scene.info.digest, picture.digest, klass, place])
-            for picture, klass in samples
-        ]
-        for place, samples in found.items()
+        place: [Reference(picture, klass, next(jobs)) for picture, klass in samples] for place, samples in found.items()
     }
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
-from torch.nn.functional import interpolate
 
-from explainers.attribution.method import Method, Scores, choose_layer, sweep
-from explainers.graph.model import Model, gradients, score, spatial_map
-from explainers.jobs import Progress
+from explainers.attribution.batch import Batch
+from explainers.attribution.method import Method, Scores, choose_layer
 from explainers.parameters import parameter
-from explainers.results import Layer, ModelInfo, Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+from explainers.info import Layer, ModelInfo
 
 
 @dataclass(frozen=True)
@@ -37,24 +37,24 @@ class GradCam(Method):
         "", "Layer", "The layer whose features are shown; later layers are coarser and know more.", kind="layer"
     )
 
-    def attribute(
-        self,
-        model: Model,
-        inputs: Float[Tensor, "batch channel height width"],
-        targets: Sequence[Target],
-        progress: Progress,
-    ) -> Scores:
+    def attribute(self, batch: Batch) -> Scores:
         """Weigh the layer's channels by their mean gradients, in one forward and one backward pass to the layer."""
-        layers = self.candidates(model.info)
+        import torch
+        from torch.nn.functional import interpolate
+
+        from explainers.graph.model import gradients, score
+
+        layers = self.candidates(batch.model.info)
         maps = []
-        for _, image in sweep(1, len(targets), progress):
-            outputs, kept = model.run(inputs[image].requires_grad_(), keep={layer.node for layer in layers})
+        for _, image in batch.sweep(1):
+            outputs, kept = batch.model.run(batch.inputs[image].requires_grad_(), keep={layer.node for layer in layers})
             values = [kept[layer.node] for layer in layers]
-            slopes = gradients(score(outputs, [targets[i] for i in image.tolist()]), values)
+            slopes = gradients(score(outputs, batch.choose(image)), values)
             place = find_informed(slopes, layers)
             maps.append(weigh_channels(values[place].detach(), slopes[place], layers[place]))
         note = "" if self.layer else f"The layer shown is {layers[place].name}, the last one with the score's gradient."
-        return Scores(interpolate(torch.cat(maps), inputs.shape[2:], mode="bilinear", align_corners=False), note=note)
+        size = batch.inputs.shape[2:]
+        return Scores(interpolate(torch.cat(maps), size, mode="bilinear", align_corners=False), note=note)
 
     def candidates(self, info: ModelInfo) -> list[Layer]:
         """List the layer asked for, or for "" those of the last spatial layer's shape, last first."""
@@ -72,6 +72,8 @@ class GradCam(Method):
 
 def find_informed(slopes: Sequence[Float[Tensor, "batch *shape"]], layers: Sequence[Layer]) -> int:
     """Find the first layer with any gradient in its places; the first of all if there is none."""
+    from explainers.graph.model import spatial_map
+
     informed = (bool(spatial_map(slope, layer).any()) for slope, layer in zip(slopes, layers, strict=True))
     return next((place for place, found in enumerate(informed) if found), 0)
 
@@ -80,5 +82,7 @@ def weigh_channels(
     values: Float[Tensor, "batch *shape"], slopes: Float[Tensor, "batch *shape"], layer: Layer
 ) -> Float[Tensor, "batch 1 rows columns"]:
     """Add up a layer's channels, each weighted by its mean gradient, and keep what speaks for the target."""
+    from explainers.graph.model import spatial_map
+
     weights = spatial_map(slopes, layer).mean((2, 3), keepdim=True)
     return (weights * spatial_map(values, layer)).sum(1, keepdim=True).relu()

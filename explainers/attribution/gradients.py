@@ -1,60 +1,11 @@
-"""Gradient and gradient x input, and the weighted sum of gradients on which other methods build."""
+"""Gradient and gradient x input."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from explainers.attribution.method import Index, Method, Scores, sweep
-from explainers.graph.model import Model, Operators, gradient, score
-from explainers.jobs import Progress
-from explainers.results import Target
-
-#: Makes the inputs at which to differentiate from the indices of steps and of images.
-Points = Callable[[Index, Index], Float[Tensor, "pair channel height width"]]
-
-
-def input_gradient(
-    model: Model,
-    inputs: Float[Tensor, "batch channel height width"],
-    targets: Sequence[Target],
-    operators: Operators | None = None,
-) -> Float[Tensor, "batch channel height width"]:
-    """Differentiate the targets' scores by the input, in one forward and one backward pass."""
-    inputs = inputs.detach().requires_grad_()
-    return gradient(score(model.run(inputs, operators=operators)[0], targets), inputs)
-
-
-def sum_gradients(
-    model: Model,
-    inputs: Float[Tensor, "batch channel height width"],
-    points: Points,
-    weights: Float[Tensor, " step"],
-    targets: Sequence[Target],
-    progress: Progress,
-    operators: Operators | None = None,
-) -> Float[Tensor, "batch channel height width"]:
-    """Differentiate at one point for each step and image; returns each image's weighted sum over the steps."""
-    total = torch.zeros_like(inputs)
-    for step, image in sweep(len(weights), len(targets), progress):
-        found = input_gradient(model, points(step, image), [targets[i] for i in image.tolist()], operators)
-        total.index_add_(0, image, weights[step].view(-1, 1, 1, 1) * found)
-    return total
-
-
-def plain_gradient(
-    model: Model,
-    inputs: Float[Tensor, "batch channel height width"],
-    targets: Sequence[Target],
-    progress: Progress,
-    operators: Operators | None = None,
-) -> Float[Tensor, "batch channel height width"]:
-    """Differentiate at the inputs themselves."""
-    return sum_gradients(model, inputs, lambda _, image: inputs[image], torch.ones(1), targets, progress, operators)
+from explainers.attribution.batch import Batch
+from explainers.attribution.method import Method, Scores
 
 
 @dataclass(frozen=True)
@@ -68,15 +19,9 @@ class Gradient(Method):
     signed = True
     unit = "logit per unit of input"
 
-    def attribute(
-        self,
-        model: Model,
-        inputs: Float[Tensor, "batch channel height width"],
-        targets: Sequence[Target],
-        progress: Progress,
-    ) -> Scores:
+    def attribute(self, batch: Batch) -> Scores:
         """Differentiate once."""
-        return Scores(plain_gradient(model, inputs, targets, progress))
+        return Scores(batch.gradient())
 
 
 @dataclass(frozen=True)
@@ -89,12 +34,6 @@ class GradientTimesInput(Method):
     citation = "Shrikumar et al. 2017, arXiv:1605.01713"
     signed = True
 
-    def attribute(
-        self,
-        model: Model,
-        inputs: Float[Tensor, "batch channel height width"],
-        targets: Sequence[Target],
-        progress: Progress,
-    ) -> Scores:
+    def attribute(self, batch: Batch) -> Scores:
         """Differentiate once and multiply by the input."""
-        return Scores(plain_gradient(model, inputs, targets, progress) * inputs)
+        return Scores(batch.gradient() * batch.inputs)

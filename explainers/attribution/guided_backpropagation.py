@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import cache, reduce
+from typing import TYPE_CHECKING, Any
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from explainers.attribution.gradients import plain_gradient
+from explainers.attribution.batch import Batch
 from explainers.attribution.method import Method, Scores
-from explainers.graph.model import Model
-from explainers.jobs import Progress
-from explainers.results import ModelInfo, Target
+from explainers.info import ModelInfo
 
-aten = torch.ops.aten
+if TYPE_CHECKING:
+    from explainers.graph.model import Operators
+
+#: The ReLU family, which is guided.
+RELUS = ("aten.relu.default", "aten.relu6.default", "aten.hardtanh.default", "aten.leaky_relu.default")
+
+#: Activations of other shapes, on which guiding is not defined.
+SMOOTH = ("aten.gelu.default", "aten.silu.default", "aten.hardswish.default", "aten.elu.default", "aten.mish.default")
+
+
+@cache
+def guided_operators() -> Operators:
+    """The ReLU family, each letting positive gradients pass only."""
+    import torch
+
+    operators: list[Any] = [reduce(getattr, name.split("."), torch.ops) for name in RELUS]
+    return {operator: guide(operator) for operator in operators}
 
 
 def guide(operator: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,16 +42,6 @@ def guide(operator: Callable[..., Any]) -> Callable[..., Any]:
     return guided
 
 
-#: The ReLU family, guided.
-GUIDED = {
-    operator: guide(operator)
-    for operator in (aten.relu.default, aten.relu6.default, aten.hardtanh.default, aten.leaky_relu.default)
-}
-
-#: Activations of other shapes, on which guiding is not defined.
-SMOOTH = (aten.gelu.default, aten.silu.default, aten.hardswish.default, aten.elu.default, aten.mish.default)
-
-
 @dataclass(frozen=True)
 class GuidedBackpropagation(Method):
     """The gradient with only positive gradients let through each ReLU (Springenberg et al. 2015, arXiv:1412.6806)."""
@@ -52,21 +53,15 @@ class GuidedBackpropagation(Method):
     signed = True
     unit = "logit per unit of input"
 
-    def attribute(
-        self,
-        model: Model,
-        inputs: Float[Tensor, "batch channel height width"],
-        targets: Sequence[Target],
-        progress: Progress,
-    ) -> Scores:
+    def attribute(self, batch: Batch) -> Scores:
         """Differentiate once, guided at every ReLU."""
-        return Scores(plain_gradient(model, inputs, targets, progress, GUIDED))
+        return Scores(batch.gradient(guided_operators()))
 
     @classmethod
     def unsuitable(cls, info: ModelInfo) -> str | None:
         """Refuse models without ReLUs and models with smooth activations, too."""
-        smooth = [str(operator).split(".")[1] for operator in SMOOTH if str(operator) in info.operators]
-        if smooth or not any(str(operator) in info.operators for operator in GUIDED):
+        smooth = [name.split(".")[1] for name in SMOOTH if name in info.operators]
+        if smooth or not any(name in info.operators for name in RELUS):
             found = f"activations of the kind {' and '.join(smooth)}" if smooth else "none"
             return f"{cls.title} is defined for networks of ReLUs; this model has {found}. Choose another method."
         return super().unsuitable(info)

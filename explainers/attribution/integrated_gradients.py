@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from explainers.attribution.gradients import sum_gradients
+from explainers.attribution.batch import Batch
 from explainers.attribution.method import Method, Scores
-from explainers.attribution.perturbation import BASELINES, baseline, evaluate
-from explainers.graph.model import Model
-from explainers.jobs import Progress
+from explainers.attribution.perturbation import baseline, cover
 from explainers.parameters import parameter
-from explainers.results import Target
 
 
 @dataclass(frozen=True)
@@ -40,26 +33,13 @@ class IntegratedGradients(Method):
         high=256,
         step=8,
     )
-    start: str = parameter(
-        "mean colour",
-        "Empty image",
-        "Where the way starts; pixels that have its colour already get no score.",
-        choices=BASELINES,
-    )
+    start: str = cover("Empty image", "Where the way starts; pixels that have its colour already get no score.")
 
-    def attribute(
-        self,
-        model: Model,
-        inputs: Float[Tensor, "batch channel height width"],
-        targets: Sequence[Target],
-        progress: Progress,
-    ) -> Scores:
+    def attribute(self, batch: Batch) -> Scores:
         """Sum the gradients at the quadrature's points, times the way from the baseline to the image."""
-        empty = baseline(model.info.preprocessing, inputs, self.start)
-        way = inputs - empty
-        nodes, weights = (torch.from_numpy(part).to(inputs) / 2 for part in np.polynomial.legendre.leggauss(self.steps))
+        empty = baseline(batch.model.info.preprocessing, batch.inputs, self.start)
+        way = batch.inputs - empty
+        nodes, weights = (way.new_tensor(part) / 2 for part in np.polynomial.legendre.leggauss(self.steps))
         shares = (nodes + 0.5).view(-1, 1, 1, 1)
-        gradients = sum_gradients(
-            model, inputs, lambda step, image: empty[image] + shares[step] * way[image], weights, targets, progress
-        )
-        return Scores(gradients * way, expected=evaluate(model, inputs, targets) - evaluate(model, empty, targets))
+        gradients = batch.sum_gradients(lambda step, image: empty[image] + shares[step] * way[image], weights)
+        return Scores(gradients * way, expected=batch.evaluate(batch.inputs) - batch.evaluate(empty))

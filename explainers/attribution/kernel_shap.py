@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
 from jaxtyping import Float, Float64, Int
-from torch import Tensor
 
+from explainers.attribution.batch import Batch
 from explainers.attribution.method import Method, Scores
-from explainers.attribution.perturbation import BASELINES, baseline, masked_scores
-from explainers.graph.model import Model
-from explainers.jobs import Progress
+from explainers.attribution.perturbation import cover, masked_scores, random_seed
 from explainers.parameters import parameter
-from explainers.results import Target
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -38,36 +38,33 @@ class KernelShap(Method):
     trials: int = parameter(
         256, "Trials", "How many combinations are tried. More are more exact and slower.", low=32, high=8192, step=32
     )
-    fill: str = parameter("mean colour", "Cover", "What is seen where a patch is hidden.", choices=BASELINES)
-    seed: int = parameter(0, "Random seed", "The same seed tries the same combinations.", low=0, high=2**31 - 1)
+    fill: str = cover("Cover", "What is seen where a patch is hidden.")
+    seed: int = random_seed("combinations")
 
-    def attribute(
-        self,
-        model: Model,
-        inputs: Float[Tensor, "batch channel height width"],
-        targets: Sequence[Target],
-        progress: Progress,
-    ) -> Scores:
+    def attribute(self, batch: Batch) -> Scores:
         """Score the coalitions and solve for the patches' values."""
-        patch = patch_of_pixel(inputs.shape[2], inputs.shape[3], self.patches)
+        import torch
+
+        patch = patch_of_pixel(batch.inputs.shape[2], batch.inputs.shape[3], self.patches)
         coalitions = draw_coalitions(self.patches**2, self.trials, torch.Generator().manual_seed(self.seed))
-        hidden = baseline(model.info.preprocessing, inputs, self.fill)
-        found = masked_scores(
-            model, inputs, hidden, lambda step: coalitions[step][:, None, patch], len(coalitions), targets, progress
-        )
+        found = masked_scores(batch, self.fill, lambda step: coalitions[step][:, None, patch], len(coalitions))
         values = solve_shapley(coalitions.double(), found.double())
         values /= torch.bincount(patch.flatten(), minlength=len(values)).clamp(min=1)[:, None]
-        return Scores(values.to(inputs).T[:, None, patch], expected=found[1] - found[0])
+        return Scores(values.to(batch.inputs).T[:, None, patch], expected=found[1] - found[0])
 
 
 def patch_of_pixel(height: int, width: int, patches: int) -> Int[Tensor, "height width"]:
     """Number the patches of a grid, row by row, and tell for each pixel in which one it lies."""
+    import torch
+
     rows, columns = torch.arange(height) * patches // height, torch.arange(width) * patches // width
     return rows[:, None] * patches + columns
 
 
 def draw_coalitions(patches: int, trials: int, generator: torch.Generator) -> Float[Tensor, "coalition patch"]:
     """Draw coalitions by the Shapley kernel, each with its complement, after the empty and the full one."""
+    import torch
+
     size = torch.arange(1, patches)
     chosen = 1 + torch.multinomial(1 / (size * (patches - size)), trials // 2, replacement=True, generator=generator)
     ranks = torch.rand(trials // 2, patches, generator=generator).argsort(1).argsort(1)
@@ -84,6 +81,8 @@ def solve_shapley(
     The first two coalitions are the empty and the full one. Values are their mean plus a part that sums to zero; the
     rows of the centred coalitions do too, so the least-squares solution of smallest norm keeps the sum.
     """
+    import torch
+
     empty, lead = found[0], found[1] - found[0]
     share = coalitions.mean(1, keepdim=True)
     deviations: Tensor = torch.linalg.lstsq(coalitions - share, found - empty - share * lead, driver="gelsd").solution

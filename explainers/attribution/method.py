@@ -1,31 +1,54 @@
-"""What every attribution method is: a frozen dataclass that describes itself, found by being in this package."""
+"""What every attribution method is: a question about one decision, answered by a score for every input pixel."""
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
-import pkgutil
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+import io
+import json
+from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
 
+from explainers.asking import ask
+from explainers.attribution.batch import Batch
 from explainers.errors import SelectionError
-from explainers.graph.model import Model
+from explainers.info import Layer, ModelInfo
 from explainers.jobs import Progress
-from explainers.parameters import MethodInfo, Parameter
-from explainers.results import Layer, ModelInfo, Target
+from explainers.predictions import Predict
+from explainers.questions import Question, questions, refuse_other_outputs
+from explainers.results import Result
+from explainers.subjects import Case
 
-#: Indices of steps or of images, one for each image that goes through the network.
-Index = Int[Tensor, " pair"]
+if TYPE_CHECKING:
+    from torch import Tensor
 
-#: How many images go through the network at once; more costs memory and gains no time on a CPU.
-IMAGES_PER_PASS = 16
+
+@dataclass(frozen=True)
+class Attribution(Result):
+    """Scores of every input pixel for one output of one image.
+
+    ``values`` is summed over colours, in the units of the output (logit) for methods that conserve it. ``output`` is
+    the explained output, ``expected`` the sum that completeness or conservation demands (None if the method promises
+    none).
+    """
+
+    values: Float32[np.ndarray, "height width"]
+    output: float
+    expected: float | None
+    signed: bool
+
+    @property
+    def total(self) -> float:
+        """The sum of all attributions."""
+        return float(self.values.sum(dtype=np.float64))
+
+    @property
+    def gap(self) -> float | None:
+        """How far the sum is from what completeness demands, in the units of the output."""
+        return None if self.expected is None else self.total - self.expected
 
 
 @dataclass(frozen=True)
@@ -45,71 +68,63 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Method(ABC):
-    """An attribution method; its fields are its parameters (see ``explainers.parameters.parameter``).
+class Method(Question[Case, Attribution]):
+    """An attribution method: a question whose scores follow from ``attribute``.
 
-    To add one, put a file with a subclass into this package: page form, command line, cache key and conformance tests
-    follow from the class. ``signed`` tells whether scores speak both for and against the target, ``unit`` what a
-    score measures.
+    To add one, put a file with a subclass into this package. ``signed`` tells whether scores speak both for and
+    against the target, ``unit`` what a score measures.
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
-    summary: ClassVar[str]
-    citation: ClassVar[str]
+    subject = Case
     signed: ClassVar[bool]
     unit: ClassVar[str] = "logit per pixel"
 
     @abstractmethod
-    def attribute(
-        self,
-        model: Model,
-        inputs: Float[Tensor, "batch channel height width"],
-        targets: Sequence[Target],
-        progress: Progress,
-    ) -> Scores:
-        """Score every input pixel for the target of its image; ``progress(done, total)`` is called on the way."""
+    def attribute(self, batch: Batch) -> Scores:
+        """Score every input pixel for the target of its image, reporting progress on the way (see ``Batch.sweep``)."""
 
     @classmethod
     def unsuitable(cls, info: ModelInfo) -> str | None:
-        """Say in a sentence why the method cannot explain this model; None if it can."""
-        if len(info.output_shape) not in (1, 3):
-            return f"{cls.title} explains one score for each class, or a map of them; this model returns another shape."
-        return None
+        """Refuse models that give neither a score for each class nor a map of them."""
+        return refuse_other_outputs(cls.title, info)
 
-    @classmethod
-    def describe(cls) -> MethodInfo:
-        """Describe the method and its parameters for forms, links and the command line."""
-        fields = [
-            Parameter(name=field.name, default=field.default, **field.metadata)  # type: ignore[arg-type]
-            for field in dataclasses.fields(cls)
-        ]
-        return MethodInfo(cls.name, cls.title, cls.summary, cls.citation, cls.signed, cls.unit, tuple(fields))
+    def answer(self, about: Case, progress: Progress) -> Attribution:
+        """Attribute, and say what the explained output is."""
+        batch = Batch(about.model, about.tensor(), [about.target], progress)
+        scores = self.attribute(batch)
+        # A map is not kept whole in the cache, so its mean in a region takes a pass of its own.
+        mapped = about.info.gives_map
+        output = batch.evaluate(batch.inputs)[0] if mapped else ask(Predict(), about).result().score(about.target)
+        return Attribution(
+            values=scores.values.detach().sum(dim=1)[0].float().numpy(),
+            output=float(output),
+            expected=None if scores.expected is None else float(scores.expected[0]),
+            signed=self.signed,
+            provenance={
+                "method": self.name,
+                "unit": self.unit,
+                "details": dict(scores.details[0]) if scores.details else {},
+                "note": scores.note,
+            },
+        )
 
 
-@cache
 def methods() -> Mapping[str, type[Method]]:
-    """Find every method in this package, by name."""
-    import explainers.attribution as package
-
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-    found: dict[str, type[Method]] = {}
-    stack: list[type[Method]] = Method.__subclasses__()
-    while stack:
-        kind = stack.pop()
-        stack += kind.__subclasses__()
-        if "name" in vars(kind):
-            found[kind.name] = kind
-    return dict(sorted(found.items()))
+    """Find every attribution method, by name."""
+    return cast("Mapping[str, type[Method]]", questions("attribution"))
 
 
-def method(name: str, parameters: Mapping[str, Any]) -> Method:
-    """Make a method by its name with checked parameters; raises SelectionError."""
+def unsuitable_methods(info: ModelInfo) -> dict[str, str]:
+    """Say in a sentence, for each method that cannot explain a model, why."""
+    reasons = {name: kind.unsuitable(info) for name, kind in methods().items()}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+def make_method(name: str, parameters: Mapping[str, Any]) -> Method:
+    """Make a method by its name, with parameters as forms and the command line give them; raises SelectionError."""
     if name not in methods():
         raise SelectionError(f"There is no method '{name}'. Choose one of {', '.join(methods())}.")
-    kind = methods()[name]
-    return kind(**kind.describe().check(parameters))
+    return methods()[name].make(parameters)
 
 
 def choose_layer(info: ModelInfo, name: str) -> Layer:
@@ -122,18 +137,10 @@ def choose_layer(info: ModelInfo, name: str) -> Layer:
     return spatial[-1]
 
 
-def chunks(total: int, size: int) -> Iterator[range]:
-    """Split 0..total into ranges of at most ``size``."""
-    for start in range(0, total, size):
-        yield range(start, min(start + size, total))
-
-
-def sweep(steps: int, batch: int, progress: Progress) -> Iterator[tuple[Index, Index]]:
-    """Go through all pairs (step, image), as many at once as fit into one pass, reporting progress in between.
-
-    Yields the pairs' steps and their images, as indices.
-    """
-    for chunk in chunks(steps * batch, IMAGES_PER_PASS):
-        pair = torch.arange(chunk.start, chunk.stop)
-        yield pair // batch, pair % batch
-        progress(chunk.stop, steps * batch)
+def pack(picture: UInt8[np.ndarray, "height width 3"], attribution: Attribution) -> bytes:
+    """Write scores, picture and provenance as the bytes of an ``.npz`` file without pickles."""
+    file = io.BytesIO()
+    provenance = {**attribution.provenance, "output": attribution.output, "expected": attribution.expected}
+    arrays: dict[str, Any] = {"values": attribution.values, "picture": picture, "provenance": json.dumps(provenance)}
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()

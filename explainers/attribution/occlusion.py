@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from explainers.attribution.method import Index, Method, Scores
-from explainers.attribution.perturbation import BASELINES, baseline, evaluate, masked_scores
+from explainers.attribution.batch import Batch
+from explainers.attribution.method import Method, Scores
+from explainers.attribution.perturbation import cover, masked_scores
 from explainers.errors import SelectionError
-from explainers.graph.model import Model
-from explainers.jobs import Progress
 from explainers.parameters import parameter
-from explainers.results import Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from explainers.attribution.batch import Index
 
 
 @dataclass(frozen=True)
@@ -44,36 +45,33 @@ class Occlusion(Method):
         step=2,
         unit="pixels",
     )
-    fill: str = parameter("mean colour", "Cover", "What the patch shows instead of the image.", choices=BASELINES)
+    fill: str = cover("Cover", "What the patch shows instead of the image.")
 
-    def attribute(
-        self,
-        model: Model,
-        inputs: Float[Tensor, "batch channel height width"],
-        targets: Sequence[Target],
-        progress: Progress,
-    ) -> Scores:
+    def attribute(self, batch: Batch) -> Scores:
         """Score the image under each window; raises SelectionError if the windows leave gaps."""
+        import torch
+
         if self.stride > self.window:
             raise SelectionError(
                 f"The patch of {self.window} pixels moves by {self.stride} pixels and would leave gaps. "
                 "Choose a step that is at most the patch's size."
             )
-        rows, columns = (self.windows(length) for length in inputs.shape[2:])
+        rows, columns = (self.windows(length) for length in batch.inputs.shape[2:])
         count = len(rows) * len(columns)
 
         def see(step: Index) -> Float[Tensor, "pair 1 height width"]:
             row, column = rows[step // len(columns)], columns[step % len(columns)]
             return 1 - row[:, None, :, None] * column[:, None, None]
 
-        hidden = baseline(model.info.preprocessing, inputs, self.fill)
-        covered = masked_scores(model, inputs, hidden, see, count, targets, progress)
-        drops = (evaluate(model, inputs, targets) - covered).view(len(rows), len(columns), -1)
+        covered = masked_scores(batch, self.fill, see, count)
+        drops = (batch.evaluate(batch.inputs) - covered).view(len(rows), len(columns), -1)
         overlap = rows.sum(0)[:, None] * columns.sum(0)
         return Scores((torch.einsum("rcb,rh,cw->bhw", drops, rows, columns) / overlap)[:, None])
 
     def windows(self, length: int) -> Float[Tensor, "window length"]:
         """Place the windows along one side: 1 where a window lies, 0 elsewhere."""
+        import torch
+
         starts = torch.arange(max(0, math.ceil((length - self.window) / self.stride)) + 1) * self.stride
         offset = torch.arange(length) - starts[:, None]
         return ((offset >= 0) & (offset < self.window)).float()

@@ -1,31 +1,44 @@
-"""What methods have in common that hide parts of the image and look how the score changes."""
+"""What methods have in common that hide parts of the image and look how the score changes. Free of torch at import."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from explainers.attribution.method import IMAGES_PER_PASS, Index, chunks, sweep
-from explainers.graph.model import Model, score
-from explainers.jobs import Progress
+from explainers.attribution.batch import Batch
+from explainers.parameters import parameter
 from explainers.preprocessing import Preprocessing
-from explainers.results import Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from explainers.attribution.batch import Index
+
+    #: Makes masks from the indices of steps: 1 keeps a pixel, 0 hides it.
+    Masks = Callable[[Index], Float[Tensor, "pair 1 height width"]]
 
 #: Images without information: black, the image's own mean colour, or 8 x 8 cells of colour left of the image.
 BASELINES = ("black", "mean colour", "blurred")
 
-#: Makes masks from the indices of steps: 1 keeps a pixel, 0 hides it.
-Masks = Callable[[Index], Float[Tensor, "pair 1 height width"]]
+
+def cover(title: str, help: str) -> Any:
+    """Declare the parameter of what stands for no information."""
+    return parameter("mean colour", title, help, choices=BASELINES)
+
+
+def random_seed(what: str) -> Any:
+    """Declare the parameter of a random seed, by what it draws."""
+    return parameter(0, "Random seed", f"The same seed gives the same {what}.", low=0, high=2**31 - 1)
 
 
 def baseline(
     preprocessing: Preprocessing, inputs: Float[Tensor, "batch channel height width"], kind: str
 ) -> Float[Tensor, "batch channel height width"]:
     """Make images without information, one for each input; ``kind`` is one of BASELINES."""
+    from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
     if kind == "black":
         mean, std = inputs.new_tensor(preprocessing.mean), inputs.new_tensor(preprocessing.std)
         return (-mean / std).view(1, -1, 1, 1).expand_as(inputs)
@@ -33,26 +46,12 @@ def baseline(
     return interpolate(cells, inputs.shape[2:], mode="bilinear", align_corners=False)
 
 
-def evaluate(
-    model: Model, inputs: Float[Tensor, "batch channel height width"], targets: Sequence[Target]
-) -> Float[Tensor, " batch"]:
-    """Score inputs without gradients."""
-    parts = chunks(len(targets), IMAGES_PER_PASS)
-    return torch.cat([score(model(inputs[p.start : p.stop]), targets[p.start : p.stop]) for p in parts])
+def masked_scores(batch: Batch, fill: str, masks: Masks, count: int) -> Float[Tensor, "mask batch"]:
+    """Score each image under each of ``count`` masks; where a mask is 0 the baseline ``fill`` is seen instead."""
+    import torch
 
-
-def masked_scores(
-    model: Model,
-    inputs: Float[Tensor, "batch channel height width"],
-    hidden: Float[Tensor, "batch channel height width"],
-    masks: Masks,
-    count: int,
-    targets: Sequence[Target],
-    progress: Progress,
-) -> Float[Tensor, "mask batch"]:
-    """Score each image under each of ``count`` masks; where a mask is 0 the pixels of ``hidden`` are seen instead."""
-    found = []
-    for step, image in sweep(count, len(targets), progress):
-        seen = torch.lerp(hidden[image], inputs[image], masks(step))
-        found.append(score(model(seen), [targets[i] for i in image.tolist()]))
-    return torch.cat(found).view(count, len(targets))
+    hidden, found = baseline(batch.model.info.preprocessing, batch.inputs, fill), []
+    for step, image in batch.sweep(count):
+        seen = torch.lerp(hidden[image], batch.inputs[image], masks(step))
+        found.append(batch.score(seen, image))
+    return torch.cat(found).view(count, len(batch))

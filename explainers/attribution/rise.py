@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
-from torch.nn.functional import interpolate
 
-from explainers.attribution.method import IMAGES_PER_PASS, Index, Method, Scores, chunks
-from explainers.attribution.perturbation import BASELINES, baseline, masked_scores
-from explainers.graph.model import Model
-from explainers.jobs import Progress
+from explainers.attribution.batch import IMAGES_PER_PASS, Batch, chunks
+from explainers.attribution.method import Method, Scores
+from explainers.attribution.perturbation import cover, masked_scores, random_seed
 from explainers.parameters import parameter
-from explainers.results import Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from explainers.attribution.batch import Index
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,14 @@ class Rise(Method):
     probability: float = parameter(
         0.5, "Visible share", "How much of the image a mask leaves visible, on average.", low=0.1, high=0.9, step=0.05
     )
-    fill: str = parameter("mean colour", "Cover", "What is seen where a mask hides the image.", choices=BASELINES)
-    seed: int = parameter(0, "Random seed", "The same seed gives the same masks.", low=0, high=2**31 - 1)
+    fill: str = cover("Cover", "What is seen where a mask hides the image.")
+    seed: int = random_seed("masks")
 
-    def attribute(
-        self,
-        model: Model,
-        inputs: Float[Tensor, "batch channel height width"],
-        targets: Sequence[Target],
-        progress: Progress,
-    ) -> Scores:
+    def attribute(self, batch: Batch) -> Scores:
         """Score the images under the masks and add up the masks by the scores."""
-        height, width = inputs.shape[2:]
+        import torch
+
+        height, width = batch.inputs.shape[2:]
         generator = torch.Generator().manual_seed(self.seed)
         visible = torch.rand(self.masks, 1, self.cells, self.cells, generator=generator) < self.probability
         shifts = torch.rand(self.masks, 2, generator=generator)
@@ -66,10 +62,9 @@ class Rise(Method):
         def grow(step: Index) -> Float[Tensor, "pair 1 height width"]:
             return grow_masks(visible[step].float(), shifts[step], height, width)
 
-        hidden = baseline(model.info.preprocessing, inputs, self.fill)
-        found = masked_scores(model, inputs, hidden, grow, self.masks, targets, progress)
+        found = masked_scores(batch, self.fill, grow, self.masks)
         leads = (found - found.mean(0)) / (self.masks * self.probability)
-        values = inputs.new_zeros(len(inputs), 1, height, width)
+        values = batch.inputs.new_zeros(len(batch), 1, height, width)
         for part in chunks(self.masks, IMAGES_PER_PASS):
             step = torch.arange(part.start, part.stop)
             values += torch.einsum("kb,kchw->bchw", leads[step], grow(step))
@@ -80,6 +75,9 @@ def grow_masks(
     visible: Float[Tensor, "mask 1 cells cells"], shifts: Float[Tensor, "mask 2"], height: int, width: int
 ) -> Float[Tensor, "mask 1 height width"]:
     """Enlarge masks smoothly to a cell more than the image and cut its size out of them, shifted by 0..1 cells."""
+    import torch
+    from torch.nn.functional import interpolate
+
     cells = visible.shape[-1]
     cell = math.ceil(height / cells), math.ceil(width / cells)
     large = interpolate(visible, ((cells + 1) * cell[0], (cells + 1) * cell[1]), mode="bilinear", align_corners=False)

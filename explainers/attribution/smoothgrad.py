@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from explainers.attribution.gradients import sum_gradients
-from explainers.attribution.method import Index, Method, Scores
-from explainers.graph.model import Model
-from explainers.jobs import Progress
+from explainers.attribution.batch import Batch
+from explainers.attribution.method import Method, Scores
+from explainers.attribution.perturbation import random_seed
 from explainers.parameters import parameter
-from explainers.results import Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from explainers.attribution.batch import Index
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,13 @@ class SmoothGrad(Method):
         step=0.05,
         unit="of the value range",
     )
-    seed: int = parameter(0, "Random seed", "The same seed gives the same noise.", low=0, high=2**31 - 1)
+    seed: int = random_seed("noise")
 
-    def attribute(
-        self,
-        model: Model,
-        inputs: Float[Tensor, "batch channel height width"],
-        targets: Sequence[Target],
-        progress: Progress,
-    ) -> Scores:
+    def attribute(self, batch: Batch) -> Scores:
         """Average the gradients at the noisy copies."""
-        generator = torch.Generator().manual_seed(self.seed)
+        import torch
+
+        inputs, generator = batch.inputs, torch.Generator().manual_seed(self.seed)
         noise = torch.randn(self.samples, *inputs.shape[1:], generator=generator)
         spread = self.noise * (inputs.amax((1, 2, 3)) - inputs.amin((1, 2, 3))).view(-1, 1, 1, 1)
         weights = torch.full((self.samples,), 1 / self.samples)
@@ -66,4 +63,4 @@ class SmoothGrad(Method):
         def disturb(step: Index, image: Index) -> Float[Tensor, "pair channel height width"]:
             return inputs[image] + spread[image] * noise[step]
 
-        return Scores(sum_gradients(model, inputs, disturb, weights, targets, progress))
+        return Scores(batch.sum_gradients(disturb, weights))

@@ -1,1 +1,1 @@
-"""What a model used: the concepts of a layer, their relevance, where it comes from, and what if they changed."""
+"""Questions about concepts: what a model used, where it is seen, where it comes from, and what if it changed."""

@@ -19,8 +19,8 @@ from torch.export import Dim, ExportedProgram
 
 from explainers.errors import ModelError
 from explainers.graph.model import Model, constant
+from explainers.info import Layer, ModelInfo
 from explainers.preprocessing import Preprocessing
-from explainers.results import Layer, ModelInfo
 
 aten = torch.ops.aten
 
@@ -98,13 +98,7 @@ def from_graph(
     """Make a Model of a traced graph, which is changed on the way; ``state`` are the weights as the file held them."""
     weights = weights_digest(state)
     check_signature(graph, name)
-    keep_layer_names(graph)
-    make_functional(graph)
-    fold_batch_norm(graph)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    graph.requires_grad_(False)
-    note_batch_axes(graph)
+    simplify(graph)
     output = output_shape(graph)
     count = output[0] if output else 1
     names = [*class_names[:count], *(f"class {index}" for index in range(len(class_names), count))]
@@ -122,6 +116,17 @@ def from_graph(
         operators=tuple(sorted({str(node.target) for node in graph.graph.nodes if node.op == "call_function"})),
     )
     return Model(info, graph)
+
+
+def simplify(graph: fx.GraphModule) -> None:
+    """Bring a traced graph into the one form that everything else reads: functional, without batch norm or grads."""
+    keep_layer_names(graph)
+    make_functional(graph)
+    fold_batch_norm(graph)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    graph.requires_grad_(False)
+    note_batch_axes(graph)
 
 
 def reason(error: Exception) -> str:

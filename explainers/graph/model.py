@@ -16,8 +16,10 @@ from jaxtyping import Float
 from torch import Tensor, fx
 
 from explainers.errors import SelectionError
+from explainers.info import Layer, ModelInfo
+from explainers.jobs import passes
 from explainers.regions import pixels_of, region_mask
-from explainers.results import Layer, ModelInfo, Target, passes
+from explainers.targets import Target
 
 Operators = Mapping[Any, Callable[..., Any]]
 Plan = tuple[tuple[fx.Node, tuple[fx.Node, ...]], ...]
@@ -64,12 +66,8 @@ class Model:
                 values[node] = given[node.name]
             elif node.op == "placeholder":
                 values[node] = inputs
-            elif node.op == "get_attr":
-                values[node] = constant(self.program, node)
             else:
-                target: Any = node.target
-                arguments, keywords = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
-                values[node] = operators.get(target, target)(*arguments, **keywords)
+                values[node] = self._compute(node, values, operators)
             if node.name in keep:
                 kept[node.name] = values[node]
             for old in spent:
@@ -79,6 +77,14 @@ class Model:
             counts.forward += 1
             counts.images += len(output)
         return output, kept
+
+    def _compute(self, node: fx.Node, values: Mapping[fx.Node, Any], operators: Operators) -> Any:
+        """Read a constant, or call an operator on the values before it."""
+        if node.op == "get_attr":
+            return constant(self.program, node)
+        target: Any = node.target
+        arguments, keywords = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+        return operators.get(target, target)(*arguments, **keywords)
 
     def remember(self, key: Hashable, derive: Callable[[], Any]) -> Any:
         """Read what follows from the model alone, made once; two threads may make the same at once."""

@@ -1,4 +1,7 @@
-"""Uploaded models opened in a process of their own, with bounds, so that no file can take the server down."""
+"""Uploaded models opened in a process of their own, with bounds, so that no file can take the server down.
+
+Free of torch at import.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,16 @@ from dataclasses import asdict, is_dataclass
 from multiprocessing import Pipe
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from explainers import errors
 from explainers.errors import LightboxError, ModelError
-from explainers.graph.model import Model
-from explainers.graph.stored import frozen, unpack
 from explainers.preprocessing import Preprocessing
 from explainers.proposal import Guess, Proposal
 from explainers.settings import settings
+
+if TYPE_CHECKING:
+    from explainers.graph.model import Model
 
 #: How often somebody who waits is heard, in seconds.
 BEAT = 0.1
@@ -71,19 +75,31 @@ def take() -> Worker:
         return _spares.pop() if _spares else Worker()
 
 
-def propose(data: bytes, file_name: str, architecture: str | None, waiting: Callable[[], object]) -> Proposal:
-    """Look at a model file in a worker, see ``explainers.graph.loader.propose``."""
-    found = frozen(ask("propose", data, file_name, {"architecture": architecture}, waiting)[0])
+def propose(
+    data: bytes, file_name: str, architecture: str | None = None, waiting: Callable[[], object] = lambda: None
+) -> Proposal:
+    """Look at a model file in a worker, as an architecture or the best guess, see ``explainers.graph.loader.propose``.
+
+    ``waiting`` is called meanwhile, and may raise to stop it. Raises ModelError.
+    """
+    from explainers.graph.stored import frozen
+
+    found = frozen(delegate("propose", data, file_name, {"architecture": architecture}, waiting)[0])
     guesses = tuple(Guess(**guess) for guess in found["guesses"])
     return Proposal(**{**found, "guesses": guesses, "preprocessing": Preprocessing(**frozen(found["preprocessing"]))})
 
 
-def load(data: bytes, file_name: str, given: Mapping[str, Any], waiting: Callable[[], object]) -> Model:
-    """Open a model file in a worker, see ``explainers.graph.loader.load``."""
-    return unpack(ask("load", data, file_name, given, waiting)[1])
+def load(data: bytes, file_name: str, waiting: Callable[[], object] = lambda: None, **given: Any) -> Model:
+    """Open a model file in a worker, see ``explainers.graph.loader.load``; raises ModelError.
+
+    ``waiting`` is called meanwhile, and may raise to stop it.
+    """
+    from explainers.graph.stored import unpack
+
+    return unpack(delegate("load", data, file_name, given, waiting)[1])
 
 
-def ask(
+def delegate(
     call: str, data: bytes, file_name: str, given: Mapping[str, Any], waiting: Callable[[], object]
 ) -> tuple[dict[str, Any], bytes]:
     """Let a worker do one job; ``waiting`` is called meanwhile, and may raise to stop it.

@@ -21,8 +21,8 @@ from torch import Tensor, fx
 from explainers.cache import code_digest, digest, write_file
 from explainers.errors import ModelError
 from explainers.graph.model import Model, constant
+from explainers.info import Layer, ModelInfo
 from explainers.preprocessing import Preprocessing
-from explainers.results import Layer, ModelInfo
 from explainers.settings import settings
 
 #: The kinds of constants among a call's arguments that JSON does not have, by how they are called.

@@ -17,7 +17,7 @@ from explainers.images import Sample
 from explainers.index.loading import load, run_ahead
 from explainers.index.recipe import Recipe
 from explainers.index.samples import write_sample
-from explainers.index.store import Block, hold, require_recipe
+from explainers.index.store import Part, hold, require_recipe
 from explainers.jobs import Progress
 from explainers.results import Result
 from explainers.settings import settings
@@ -44,14 +44,6 @@ class Built(Result):
     added: int
     unreadable: tuple[str, ...]
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Part:
-    """What came of some of the pictures: rows, None if none is new, and why some could not be read."""
-
-    block: Block | None
-    unreadable: Sequence[str]
 
 
 def start(

@@ -10,10 +10,10 @@ from explainers.errors import ComputationError, SelectionError
 from explainers.graph.model import Model
 from explainers.graph.stored import pack, unpack
 from explainers.images import Sample
-from explainers.index.building import Part
 from explainers.index.loading import load, run_ahead
 from explainers.index.observing import observe
 from explainers.index.recipe import Recipe
+from explainers.index.store import Part
 
 try:
     from distributed import Client

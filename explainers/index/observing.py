@@ -9,19 +9,19 @@ import pandas as pd
 import torch
 from jaxtyping import Float32
 
-from explainers.compute import summarise
-from explainers.concepts.layers import find_concepts
 from explainers.errors import SelectionError
 from explainers.graph.model import Model
 from explainers.index.loading import Loaded
 from explainers.index.recipe import Recipe
 from explainers.index.samples import write_sample
 from explainers.index.store import COLUMNS, Block
+from explainers.predictions import summarise
 from explainers.relevance.composites import choose_composite, composite
+from explainers.relevance.concepts.layers import find_concepts
 from explainers.relevance.propagation import propagate
 from explainers.relevance.seeds import seed_targets
 from explainers.relevance.tape import Tape, find_node, record
-from explainers.results import Target
+from explainers.targets import Target
 
 
 def make_recipe(model: Model, layers: Sequence[str], name: str, epsilon: float, gamma: float) -> Recipe:

@@ -4,21 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 
+from explainers.cache import digest
 from explainers.errors import SelectionError
 from explainers.index.recipe import Recipe
 from explainers.index.samples import StoredSamples, Upload
 from explainers.index.store import COLUMNS, Shard, find_shards, mistaken, read_manifest
+from explainers.settings import settings
 
 By = Literal["relevance", "activation"]
 Of = Literal["predicted", "label"]
 Kind = Literal["max", "mean"]
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What a layer did in every decision of an index.
+
+    ``classes`` is the true class where it is known, else the predicted one; ``relevance`` is for that class. ``learnt``
+    tells the samples that the model decides rightly, which strategies are found from (Dreyer et al. 2024).
+    """
+
+    relevance: Float32[np.ndarray, "sample concept"]
+    classes: Int[np.ndarray, " sample"]
+    learnt: Bool[np.ndarray, " sample"]
 
 
 def open_index(store: Path, uploads: Sequence[Upload] = ()) -> Index:
@@ -58,6 +75,32 @@ class Index:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @cached_property
+    def identity(self) -> tuple[str, str]:
+        """What the index holds, by recipe and content, wherever it lies."""
+        return self.recipe.key, digest(*("\n".join(self.table[column]) for column in ("digest", "label_name")))
+
+    @property
+    def public(self) -> bool:
+        """Whether it lies where everybody's do; those of uploads lie elsewhere."""
+        return self.store.resolve().is_relative_to(settings().cache.resolve())
+
+    def find_row(self, picture: str) -> int | None:
+        """Find the row of a picture by its digest; None if it is not there."""
+        rows = np.flatnonzero(self.table["digest"] == picture)
+        return int(rows[0]) if len(rows) else None
+
+    def decisions(self, layer: str) -> Decisions:
+        """What a layer did in every decision, each for its true class."""
+        labels, predicted = self.table["label"].to_numpy(), self.table["predicted"].to_numpy()
+        relevance = self.relevance(layer)
+        known = (labels >= 0) & (labels != predicted)
+        if known.any():
+            relevance = relevance.copy()
+            relevance[known] = self.relevance(layer, of="label")[known]
+        classes = np.where(labels >= 0, labels, predicted).astype(np.int64)
+        return Decisions(relevance, classes, classes == predicted)
 
     def relevance(self, layer: str, of: Of = "predicted") -> Float32[np.ndarray, "sample concept"]:
         """Sum of relevance over places of every concept, for the predicted or the true class (NaN without one)."""

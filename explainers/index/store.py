@@ -71,6 +71,14 @@ class Block:
         return Block(self.table.iloc[list(rows)], values)
 
 
+@dataclass(frozen=True)
+class Part:
+    """What came of some of the pictures: rows, None if none is new, and why some could not be read."""
+
+    block: Block | None
+    unreadable: Sequence[str]
+
+
 def mistaken(table: pd.DataFrame) -> np.ndarray:
     """Mark the rows in which another class than the true one was predicted."""
     return np.asarray((table["label"] >= 0) & (table["label"] != table["predicted"]))

@@ -10,9 +10,16 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from explainers.asking import ask
+from explainers.concepts.relevance import RankConcepts
 from explainers.errors import SelectionError
-from explainers.prototypes.strategies import Strategies, rank_concepts, score
-from explainers.prototypes.vectors import Vectors, locate, normalise
+from explainers.index.subjects import CaseInIndex, IndexLayer
+from explainers.jobs import Progress
+from explainers.parameters import parameter
+from explainers.prototypes.strategies import Comparison, Strategies, rank_concepts, score
+from explainers.prototypes.vectors import EmbedDecisions, Points, Vectors, locate, normalise
+from explainers.questions import Question
+from explainers.results import Result
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class Likeness:
+class Likeness(Result):
     """How well a decision fits a class: log-likelihood, percentile among the class's own, and nearest prototype."""
 
     klass: int
@@ -47,7 +54,7 @@ class Likeness:
 
 
 @dataclass(frozen=True)
-class Decision:
+class Decision(Result):
     """One decision beside its class's prototypes.
 
     ``responsibilities`` is the share of each prototype in it; ``deviation`` is its nu minus each prototype's mean, so
@@ -66,6 +73,36 @@ class Decision:
     def deviating_concepts(self, count: int = 5) -> list[int]:
         """The concepts most over-used or under-used against the nearest prototype, most first."""
         return rank_concepts(self.deviation[self.nearest], count)
+
+
+@dataclass(frozen=True)
+class JudgeDecision(Comparison, Question[CaseInIndex, Decision]):
+    """Whether one decision is ordinary for its class, see ``judge``."""
+
+    name = "verdict"
+    title = "Verdict"
+    summary = "Whether a decision is ordinary for its class, and in which concepts it differs."
+    citation = "Dreyer et al. 2024, arXiv:2311.16681"
+    subject = CaseInIndex
+
+    unusual: float = parameter(5.0, "Unusual below", "Percent of less typical cases.", low=0.0, high=100.0, step=1.0)
+    unlike: float = parameter(
+        0.5, "Unlike anything seen below", "Percent of less typical cases.", low=0.0, high=100.0, step=0.5
+    )
+
+    def answer(self, about: CaseInIndex, progress: Progress) -> Decision:
+        """Compare what the concepts did with the strategies of all compared classes."""
+        thresholds, recipe, klass = Thresholds(self.unusual, self.unlike), about.index.recipe, about.target.index
+        if about.info.digest != recipe.digest:
+            raise SelectionError(
+                f"The index in {about.index.store} belongs to another model ({recipe.model}). Build one of this."
+            )
+        asked = RankConcepts(recipe.composite, recipe.epsilon, recipe.gamma, layer=about.layer)
+        found = ask(asked, about).result()
+        beside = about.narrow(IndexLayer)
+        vectors, strategies = ask(EmbedDecisions(), beside).result(), self.find(beside, klass)
+        row = about.index.find_row(about.picture.digest)
+        return judge(vectors, strategies, klass, found.relevance, row, thresholds)
 
 
 def judge(
@@ -87,13 +124,7 @@ def judge(
             f"There are no strategies of class {klass} to compare with. Find those of its samples first."
         )
     points = locate(vectors.spaces, relevance[None])
-    likenesses = []
-    for other, known in strategies.items():
-        scores = score(known.mixtures, points)
-        own = np.flatnonzero(known.rows == row)
-        percentile = known.percentiles[own[0]] if len(own) else known.rank(scores)[0]
-        prototype = int(known.mixtures[0].joint(points.coordinates[0])[0].argmax())
-        likenesses.append(Likeness(other, prototype, float(scores[0, 0]), float(percentile)))
+    likenesses = [compare(points, other, known, row) for other, known in strategies.items()]
     this = next(likeness for likeness in likenesses if likeness.klass == klass)
     return Decision(
         klass=klass,
@@ -105,6 +136,15 @@ def judge(
         deviation=normalise(relevance[None]) - strategies[klass].means,
         likenesses=tuple(sorted(likenesses, key=lambda likeness: -likeness.log_likelihood)),
     )
+
+
+def compare(points: Points, klass: int, known: Strategies, row: int | None) -> Likeness:
+    """Compare one decision with the strategies of one class."""
+    scores = score(known.mixtures, points)
+    own = np.flatnonzero(known.rows == row)
+    percentile = known.percentiles[own[0]] if len(own) else known.rank(scores)[0]
+    prototype = int(known.mixtures[0].joint(points.coordinates[0])[0].argmax())
+    return Likeness(klass, prototype, float(scores[0, 0]), float(percentile))
 
 
 def check_batch(
@@ -150,7 +190,7 @@ def summarise(
     def name(klass: int) -> str:
         return class_names[klass] if 0 <= klass < len(class_names) else str(klass)
 
-    nearest = decision.deviation[decision.nearest]
+    kept = ("prototype", "log_likelihood", "percentile")
     return {
         "class": name(decision.klass),
         "verdict": decision.verdict,
@@ -163,16 +203,18 @@ def summarise(
             {"share": round(float(share), 6), "responsibility": round(float(responsibility), 6)}
             for share, responsibility in zip(strategies.shares, decision.responsibilities, strict=True)
         ],
-        "deviations": [
-            {
-                "concept": concept,
-                "deviation": float(nearest[concept]),
-                "use": "over" if nearest[concept] > 0 else "under",
-            }
-            for concept in decision.deviating_concepts(concepts)
-        ],
+        "deviations": tell_deviations(decision, concepts),
         "looks_like": [
-            {"class": name(likeness.klass)} | {key: value for key, value in vars(likeness).items() if key != "klass"}
+            {"class": name(likeness.klass)} | {key: getattr(likeness, key) for key in kept}
             for likeness in decision.likenesses[:concepts]
         ],
     }
+
+
+def tell_deviations(decision: Decision, count: int) -> list[dict[str, Any]]:
+    """Write the concepts that deviate most from the nearest prototype as JSON values."""
+    nearest = decision.deviation[decision.nearest]
+    return [
+        {"concept": concept, "deviation": float(nearest[concept]), "use": "over" if nearest[concept] > 0 else "under"}
+        for concept in decision.deviating_concepts(count)
+    ]

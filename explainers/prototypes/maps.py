@@ -9,8 +9,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.manifold import TSNE
 
+from explainers.asking import ask
 from explainers.errors import SelectionError
-from explainers.prototypes.vectors import Vectors
+from explainers.index.subjects import IndexLayer
+from explainers.jobs import Progress
+from explainers.parameters import parameter
+from explainers.prototypes.vectors import EmbedDecisions, Vectors
+from explainers.questions import Question
 from explainers.results import Result
 
 #: Samples drawn at most; of more, a random part.
@@ -45,6 +50,26 @@ METHODS: Mapping[str, Callable[[Float[np.ndarray, "sample dimension"], int], Flo
     "PCA": project,
     "t-SNE": embed_neighbours,
 }
+
+
+@dataclass(frozen=True)
+class DrawMap(Question[IndexLayer, Map]):
+    """A map of the samples of some classes, see ``draw_map``; no pass of the model."""
+
+    name = "decision-map"
+    title = "Map of decisions"
+    summary = "Which samples are decided alike, as places on a plane."
+    citation = "van der Maaten and Hinton 2008 (t-SNE)"
+    subject = IndexLayer
+
+    classes: tuple[int, ...] = parameter((), "Classes", "The classes drawn; empty for all.", kind="classes")
+    method: str = parameter("PCA", "Map by", "How the plane is found.", choices=tuple(METHODS))
+
+    def answer(self, about: IndexLayer, progress: Progress) -> Map:
+        """Place the samples by their vectors."""
+        vectors = ask(EmbedDecisions(), about).result()
+        drawn = np.isin(vectors.classes, self.classes) if self.classes else np.ones(len(vectors.classes), bool)
+        return draw_map(vectors, np.flatnonzero(drawn), self.method)
 
 
 def draw_map(vectors: Vectors, rows: Int[np.ndarray, " sample"], method: str = "PCA", seed: int = 0) -> Map:

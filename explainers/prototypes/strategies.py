@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from explainers.asking import ask
 from explainers.errors import SelectionError
+from explainers.index.subjects import IndexLayer
+from explainers.jobs import Progress
+from explainers.parameters import parameter
 from explainers.prototypes.mixture import MEMBERS, PROTOTYPES, Mixture, fit, measure_bic
-from explainers.prototypes.vectors import FEWEST, FOLDS, Points, Vectors, batches
+from explainers.prototypes.vectors import FEWEST, FOLDS, EmbedDecisions, Points, Vectors, batches, comparable_classes
+from explainers.questions import Question
 from explainers.results import Result
 
 
@@ -23,6 +30,8 @@ class Strategies(Result):
     log-likelihood under the mixture that never saw it. ``responsibilities``, ``means`` (in concepts) and ``shares``
     (the mixture's weights) are those of all samples. ``bic`` is given for 1, 2, ... prototypes (empty if by hand).
     """
+
+    unbounded: ClassVar[frozenset[str]] = frozenset({"bic"})
 
     klass: int
     rows: Int[np.ndarray, " sample"]
@@ -74,6 +83,43 @@ class Prototype:
     def distinctive_concepts(self, count: int = 5) -> list[int]:
         """The concepts in which it differs most from the class's other prototypes, most first."""
         return rank_concepts(self.contrast, count)
+
+
+@dataclass(frozen=True)
+class FindStrategies(Question[IndexLayer, Strategies]):
+    """The strategies of one class, see ``fit_strategies``; no pass of the model."""
+
+    name = "strategies"
+    title = "Strategies of a class"
+    summary = "In which typical ways the model decides for a class."
+    citation = "Dreyer et al. 2024, arXiv:2311.16681"
+    subject = IndexLayer
+
+    klass: int = parameter(0, "Class", "The class whose decisions are told apart.", kind="class")
+    count: int = parameter(0, "Strategies", "How many; 0 for as many as its samples show.", low=0, high=PROTOTYPES)
+
+    def answer(self, about: IndexLayer, progress: Progress) -> Strategies:
+        """Fit a mixture to the class's decisions."""
+        vectors = ask(EmbedDecisions(), about).result()
+        return fit_strategies(vectors, about.index.decisions(about.layer).relevance, self.klass, self.count or None)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The parameters of questions that compare classes by their strategies."""
+
+    compared: tuple[int, ...] = parameter(
+        (), "Compared classes", "The classes that are compared; empty for those of most samples.", kind="classes"
+    )
+    strategies: int = parameter(
+        0, "Strategies", "How many the explained class has; 0 for as many as its samples show.", low=0, high=PROTOTYPES
+    )
+
+    def find(self, about: IndexLayer, klass: int) -> Mapping[int, Strategies]:
+        """Find the strategies of the classes that are compared, those of the explained one as many as asked for."""
+        classes: Sequence[int] = self.compared or comparable_classes(ask(EmbedDecisions(), about).result(), [klass])
+        counts = {other: self.strategies if other == klass else 0 for other in classes}
+        return {other: ask(FindStrategies(other, count), about).result() for other, count in counts.items()}
 
 
 def fit_strategies(

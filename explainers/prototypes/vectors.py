@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,9 @@ from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from explainers.errors import ComputationError, SelectionError
+from explainers.index.subjects import IndexLayer
+from explainers.jobs import Progress
+from explainers.questions import Question
 from explainers.results import Result
 
 #: Directions kept at most, samples that they are found from, folds of held-out samples, fewest samples.
@@ -19,6 +22,9 @@ DIMENSIONS = 32
 SAMPLES = 4000
 FOLDS = 3
 FEWEST = 15
+
+#: How many classes a decision is compared with at most.
+COMPARED = 20
 
 #: The least variance in any direction, as a share of the mean variance.
 FLOOR = 1e-3
@@ -98,10 +104,29 @@ class Vectors(Result):
     spaces: tuple[Space, ...]
     points: Points
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes in memory."""
-        return super().nbytes + self.points.nbytes
+
+@dataclass(frozen=True)
+class EmbedDecisions(Question[IndexLayer, Vectors]):
+    """The vectors of a layer's decisions in few directions, see ``embed``; no pass of the model."""
+
+    name = "decision-vectors"
+    title = "Vectors of decisions"
+    summary = "In which few directions the decisions of an index differ in one layer."
+    citation = "Dreyer et al. 2024, arXiv:2311.16681; Tipping and Bishop 1999"
+    subject = IndexLayer
+    durable = False
+
+    def answer(self, about: IndexLayer, progress: Progress) -> Vectors:
+        """Read the index and embed it."""
+        found = about.index.decisions(about.layer)
+        return embed(found.relevance, found.classes, found.learnt)
+
+
+def comparable_classes(vectors: Vectors, first: Sequence[int] = (), most: int = COMPARED) -> tuple[int, ...]:
+    """List the classes of enough samples to find strategies of: those named ``first``, then those of most samples."""
+    classes, counts = np.unique(vectors.classes[vectors.learnt], return_counts=True)
+    large = classes[np.argsort(-counts, kind="stable")][: (counts >= FEWEST).sum()].tolist()
+    return tuple(dict.fromkeys([klass for klass in first if klass in large] + large))[:most]
 
 
 def embed(

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from explainers.errors import SelectionError
 from explainers.graph.model import Model
 from explainers.preprocessing import Preprocessing
-from explainers.relevance import rules
+from explainers.relevance import COMPOSITES, rules
 from explainers.relevance.rules import Rule
 
 aten = torch.ops.aten
@@ -27,12 +27,6 @@ CONVOLUTIONS = TRANSPOSED | {
 AFFINE = CONVOLUTIONS | {aten.linear.default}
 SOFTMAX = frozenset({aten.softmax.int, aten._softmax.default})
 ATTENTION = SOFTMAX | {aten.scaled_dot_product_attention.default}
-
-#: The names of all composites.
-COMPOSITES = (
-    "epsilon", "epsilon-plus", "epsilon-plus-flat", "epsilon-alpha2-beta1-flat", "epsilon-gamma-box", "attnlrp",
-    "cp-lrp",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -159,3 +153,22 @@ def choose_composite(model: Model) -> tuple[str, str]:
         f"The model is built of {convolutions} convolutions: z-plus for them, flat for the first and epsilon for "
         "dense layers, which gives the clearest maps."
     )
+
+
+def read_overrides(model: Model, text: str, epsilon: float, gamma: float) -> tuple[tuple[str, Rule], ...]:
+    """Read pairs "pattern=rule" with commas between them; raises SelectionError for an unknown rule or layer."""
+    known = {
+        "epsilon": rules.epsilon(epsilon),
+        "gamma": rules.gamma(gamma),
+        "z-plus": rules.zplus(),
+        "alpha2-beta1": rules.alpha_beta(2.0, 1.0),
+        "w-square": rules.wsquare(),
+        "flat": rules.flat(),
+    }
+    pairs = [[part.strip() for part in pair.partition("=")[::2]] for pair in text.split(",") if pair.strip()]
+    for pattern, rule in pairs:
+        if rule not in known:
+            raise SelectionError(f"There is no rule '{rule}' for '{pattern}'. Choose one of {', '.join(known)}.")
+        if not any(fnmatchcase(layer.name, pattern) for layer in model.info.layers):
+            raise SelectionError(f"No layer is named like '{pattern}'. The page Model lists the layers' names.")
+    return tuple((pattern, known[rule]) for pattern, rule in pairs)

@@ -12,11 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, fx
 
 from explainers.errors import SelectionError
+from explainers.jobs import passes
 from explainers.relevance.composites import Assignment, Composite, assign, choose_composite, composite
 from explainers.relevance.operators import RULES
 from explainers.relevance.step import Account, Relevance, Step, unsupported
 from explainers.relevance.tape import Tape, find_node
-from explainers.results import passes
 
 #: How many bytes of one node's relevance stay in the processor's cache until the next node reads them.
 CACHE = 4 << 20
@@ -71,11 +71,7 @@ def propagate(
     begin = find_node(model, start) if start else model.output_node
     ends = {name: find_node(model, name) if name else model.input_node for name in stops}
     masks = {find_node(model, name): values for name, values in (mask or {}).items()}
-    if seeds.shape[1:] != tape.value(begin).shape:
-        raise SelectionError(
-            f"The seeds have the shape {tuple(seeds.shape)}; the layer needs (seeds, "
-            f"{', '.join(str(size) for size in tape.value(begin).shape)})."
-        )
+    require_shape(seeds, tape.value(begin).shape)
     if (counts := passes.get(None)) is not None:
         counts.backward += 1
     route = Route.find(assign(model, rules), begin, ends)
@@ -85,6 +81,13 @@ def propagate(
         {name: torch.cat([found[node] for found, _ in walked]) for name, node in ends.items()},
         {kind: torch.cat([ended[kind] for _, ended in walked]) for kind in walked[0][1]},
     )
+
+
+def require_shape(seeds: Float[Tensor, "seed batch *output"], shape: Sequence[int]) -> None:
+    """Raise SelectionError for seeds that do not fit the values of the layer where they start."""
+    if tuple(seeds.shape[1:]) != tuple(shape):
+        needed = ", ".join(str(size) for size in shape)
+        raise SelectionError(f"The seeds have the shape {tuple(seeds.shape)}; the layer needs (seeds, {needed}).")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from explainers.errors import SelectionError
 from explainers.graph.model import place_weights, score
-from explainers.results import Target
+from explainers.targets import Target
 
 
 def seed_targets(

@@ -14,8 +14,8 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
 from explainers.preprocessing import Preprocessing
+from sample_models.data import Data, normalise
 from sample_models.networks.residual import ResidualNetwork
-from sample_models.training.data import Data, normalise
 
 BATCH = 32
 

@@ -10,10 +10,10 @@ from torch.nn.functional import cross_entropy
 from explainers.preprocessing import Preprocessing
 from sample_models import SIZE
 from sample_models.cards import Source
+from sample_models.data import Data, normalise
 from sample_models.lesions import CLASSES, samples
 from sample_models.networks.prototype_parts import PrototypeNetwork
 from sample_models.trained import fill
-from sample_models.training.data import Data, normalise
 from sample_models.training.loop import fit
 
 #: Weights of the losses that draw patches to a prototype of their class and push them from those of others.

@@ -12,11 +12,11 @@ from torch import nn
 
 from explainers.errors import SelectionError
 from sample_models.cards import WEIGHTS, Card, Source, write_card
+from sample_models.data import Data, labels, maps, written
 from sample_models.digits import TRAIN
 from sample_models.evaluation import measure_accuracy
 from sample_models.networks.prototype_parts import PrototypeNetwork
 from sample_models.trained import ARCHITECTURES, make_model
-from sample_models.training.data import Data, labels, maps, written
 from sample_models.training.loop import fit, sparse_loss
 from sample_models.training.prototypes import train_prototypes
 

@@ -1,4 +1,7 @@
-"""The tapes of the pictures that people look at now, so that the next question about one needs no forward pass."""
+"""The tapes of the pictures that people look at now, so that the next question about one needs no forward pass.
+
+Free of torch at import.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from explainers.relevance.tape import Tape
+if TYPE_CHECKING:
+    from explainers.relevance.tape import Tape
 
 #: Bytes that all tapes together may hold.
 LIMIT = 512 << 20

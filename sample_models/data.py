@@ -11,8 +11,8 @@ from torch import Tensor
 
 from explainers.preprocessing import Preprocessing
 from sample_models import digits, lesions
+from sample_models.drawing import draw_split
 from sample_models.lesions import CLASSES
-from sample_models.training.drawing import draw_split
 
 
 @dataclass(frozen=True, eq=False)

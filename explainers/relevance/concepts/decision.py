@@ -9,14 +9,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from explainers.concepts.units import Concepts
 from explainers.errors import SelectionError
+from explainers.graph.model import score
 from explainers.regions import Region
 from explainers.relevance.composites import Composite
+from explainers.relevance.concepts.units import Concepts
 from explainers.relevance.propagation import relevance
 from explainers.relevance.seeds import seed_targets
 from explainers.relevance.tape import Tape, find_node
-from explainers.results import Target
+from explainers.targets import Target
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,11 @@ class Decision:
     tape: Tape
     targets: tuple[Target, ...]
     rules: Composite
+
+    @property
+    def output(self) -> float:
+        """The explained output of the first image."""
+        return float(score(self.tape.output, self.targets)[0])
 
     @property
     def seeds(self) -> Float[Tensor, "1 batch *output"]:

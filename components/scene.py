@@ -10,14 +10,16 @@ from typing import Any
 import streamlit as st
 
 import sample_models
-from components.concepts.names import Names, title_of
 from components.figures import Seen
+from components.names import Names, title_of
 from components.session import Workspace, say_in_link, went_back
 from components.sharing import may_be_in_links
-from explainers import compute
+from explainers.concepts.layers import list_layers
 from explainers.images import Picture
 from explainers.index import Index
-from explainers.results import Layer, ModelInfo, Target
+from explainers.info import Layer, ModelInfo
+from explainers.subjects import Case
+from explainers.targets import Target
 
 #: How many concepts are shown at once.
 COUNTS = (4, 8, 12, 20)
@@ -55,6 +57,11 @@ class Scene:
         return info
 
     @property
+    def case(self) -> Case:
+        """The decision."""
+        return Case(self.model, self.picture, self.target)
+
+    @property
     def key(self) -> tuple[Any, ...]:
         """All that results about the decision depend on."""
         return self.info.digest, self.picture.digest, self.target, self.layer
@@ -69,8 +76,9 @@ def choose_layer(model: Any, default: str = "", key: str = "layer") -> str:
 
     ``default`` is a layer's name, "" for a late one with places; ``key`` is what links and the session call the choice.
     """
-    layers = {layer.name: layer for layer in compute.concept_layers(model)}
-    default = default or compute.default_concept_layer(model)
+    known = list_layers(model)
+    layers = {layer.name: layer for layer in known.layers}
+    default = default or known.default
     state, linked = st.session_state, st.query_params.get(key)
     linkable = may_be_in_links(model.info)
     if went_back() and linkable:
@@ -125,6 +133,6 @@ def choose_references(workspace: Workspace) -> tuple[int, str, Workspace]:
 
 def indexed_layers(model: Any, layer: str) -> Sequence[str]:
     """Which layers go into one index: where possible the model's late ones, else the chosen one and those below it."""
-    default = compute.default_concept_layer(model)
-    usual = (default, *compute.layers_below(model, default))
-    return usual if layer in usual else (layer, *compute.layers_below(model, layer))
+    known = list_layers(model)
+    usual = (known.default, *known.below[known.default])
+    return usual if layer in usual else (layer, *known.below[layer])

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, one_hot, pad
 
 from explainers.errors import SelectionError
+from explainers.info import Layer
 from explainers.regions import Region, pixels_of, region_mask
 from explainers.relevance.rules import STABILIZER
-from explainers.results import Layer
 
 
 @dataclass(frozen=True, eq=False)

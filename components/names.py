@@ -8,8 +8,8 @@ import streamlit as st
 
 from components.headline import plain
 from explainers.errors import NotesError
+from explainers.info import Layer, ModelInfo
 from explainers.notes import LONGEST, ConceptName, Notes, shared_notes, write_names
-from explainers.results import Layer, ModelInfo
 
 Names = Mapping[tuple[str, int], ConceptName]
 

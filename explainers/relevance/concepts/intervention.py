@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, fx
 
-from explainers.concepts.decision import Decision
-from explainers.concepts.units import Concepts
 from explainers.relevance.composites import assign
+from explainers.relevance.concepts.decision import Decision
+from explainers.relevance.concepts.units import Concepts
 from explainers.relevance.propagation import propagate, relevance
 from explainers.relevance.tape import find_node
 

@@ -1,0 +1,87 @@
+"""What questions about an index are asked about: a layer of it, a decision beside it, a model and many pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from explainers.images import Sample
+from explainers.index.reading import Index
+from explainers.index.samples import write_sample
+from explainers.subjects import Case, Network, Subject
+
+
+@dataclass(frozen=True)
+class IndexLayer(Subject):
+    """What a model did in one layer for all pictures of an index."""
+
+    index: Index
+    layer: str
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the model's classes are called."""
+        return self.index.recipe.class_names
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What the index holds, wherever it lies, and the layer."""
+        return *self.index.identity, self.layer
+
+    @property
+    def uploads(self) -> tuple[str, ...]:
+        """The digests of model and pictures, unless the index lies where everybody's do."""
+        return () if self.index.public else (self.index.recipe.digest, *self.index.table["digest"])
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The model, and how many pictures were compared."""
+        recipe = self.index.recipe
+        return {
+            "model": recipe.model,
+            "model_digest": recipe.digest,
+            "index": recipe.key,
+            "layer": self.layer,
+            "samples": len(self.index),
+        }
+
+
+@dataclass(frozen=True)
+class CaseInIndex(Case):
+    """One decision beside those of an index, in one layer."""
+
+    index: Index
+    layer: str
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """The decision, and all that it is compared with."""
+        return *super().identity, *self.narrow(IndexLayer).identity
+
+    @property
+    def uploads(self) -> tuple[str, ...]:
+        """Of model, picture and index, what somebody uploaded."""
+        return *super().uploads, *self.narrow(IndexLayer).uploads
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The decision, and what it is compared with."""
+        return {**self.narrow(IndexLayer).description, **super().description}
+
+
+@dataclass(frozen=True)
+class ManyInputs(Network):
+    """Many pictures on the server as inputs of a model."""
+
+    samples: Sequence[Sample]
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """The model, and where the pictures are."""
+        return *super().identity, [write_sample(sample) for sample in self.samples]
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """The model, and how many pictures."""
+        return {**super().description, "samples": len(self.samples)}

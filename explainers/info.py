@@ -1,0 +1,75 @@
+"""What is known about a model but its graph: its layers, classes and fingerprints. Free of torch."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+
+from explainers.errors import SelectionError
+from explainers.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer of a model under the name that the model's author gave it.
+
+    ``shape`` is its output for one image, without the batch dimension. ``layout`` says where space is in it:
+    "channels first" (C, H, W), "channels last" (H, W, C), "tokens" (N, C; the last ``grid`` tokens are the image, row
+    by row), "heads" (C, N, D: tokens for each attention head) or "none". ``grid`` is (rows, columns) of the spatial
+    map, (1, 1) without space.
+    """
+
+    name: str
+    node: str
+    kind: str
+    shape: tuple[int, ...]
+    layout: str
+    grid: tuple[int, int]
+
+    @property
+    def spatial(self) -> bool:
+        """Whether the layer's output is a map with more than one position."""
+        return self.layout != "none"
+
+    @property
+    def channels(self) -> int:
+        """The number of channels (concepts) of the layer's output."""
+        return self.shape[-1] if self.layout in ("channels last", "tokens") else self.shape[0]
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Everything about a model but the graph itself.
+
+    ``digest`` names the model with all that changes its results (graph and weights); ``weights_digest`` names the
+    content of its weights as the author's file held them, whatever the file's format. ``private`` marks what a person
+    uploaded: its results stay in memory. ``operators`` are the graph's operators, such as "aten.relu.default".
+    """
+
+    name: str
+    source: str
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    layers: tuple[Layer, ...]
+    output_shape: tuple[int, ...]
+    parameters: int
+    digest: str
+    weights_digest: str
+    notes: tuple[str, ...] = ()
+    private: bool = False
+    operators: tuple[str, ...] = ()
+
+    @property
+    def gives_map(self) -> bool:
+        """Whether the output is a map of logits (class, height, width) instead of one logit a class."""
+        return len(self.output_shape) == 3
+
+    def layer(self, name: str) -> Layer:
+        """Find a layer by its name; raises SelectionError with the nearest names."""
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        near = difflib.get_close_matches(name, [layer.name for layer in self.layers], n=3)
+        raise SelectionError(
+            f"The model {self.name} has no layer '{name}'." + (f" Did you mean {' or '.join(near)}?" if near else "")
+        )

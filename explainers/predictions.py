@@ -1,0 +1,102 @@
+"""What a model says of a picture. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from explainers.asking import ask
+from explainers.cache import Cache
+from explainers.errors import SelectionError
+from explainers.images import Picture
+from explainers.info import ModelInfo
+from explainers.jobs import Progress
+from explainers.questions import Question
+from explainers.regions import Region
+from explainers.results import Result, require_finite
+from explainers.subjects import Case, Input
+from explainers.targets import PREDICTED, Target, choose_target
+
+if TYPE_CHECKING:
+    from explainers.graph.model import Model
+
+
+@dataclass(frozen=True)
+class Prediction(Result):
+    """A model's outputs for one image: ``logits`` and ``probabilities`` (softmax; sigmoid of a single one).
+
+    Of a map of logits, ``logits`` are the means and ``probabilities`` the shares of the area where each class is best.
+    """
+
+    logits: Float32[np.ndarray, " class"]
+    probabilities: Float32[np.ndarray, " class"]
+
+    def top(self, count: int = 5) -> list[int]:
+        """The class indices with the largest probabilities, best first; logits decide where those are equal."""
+        return [int(index) for index in np.lexsort((-self.logits, -self.probabilities))[:count]]
+
+    def score(self, target: Target) -> float:
+        """The score that a target explains: a class's logit or its lead over another."""
+        other = 0.0 if target.versus is None else float(self.logits[target.versus])
+        return float(self.logits[target.index]) - other
+
+
+@dataclass(frozen=True)
+class Predict(Question[Input, Prediction]):
+    """The model's outputs for a picture, in one forward pass."""
+
+    name = "prediction"
+    title = "Prediction"
+    summary = "What the model says of the picture, class by class."
+    citation = "Bridle 1990, doi:10.1007/978-3-642-76153-9_28 (softmax)"
+    subject = Input
+
+    def answer(self, about: Input, progress: Progress) -> Prediction:
+        """Run the model once."""
+        return summarise(about.info, about.model(about.tensor())[0].float().numpy())
+
+
+def predict(model: Model, picture: Picture, *, cache: Cache | None = None) -> Prediction:
+    """Compute, or find, the model's outputs for a picture; raises LightboxError."""
+    return ask(Predict(), Input(model, picture), cache=cache).result()
+
+
+def summarise(info: ModelInfo, outputs: Float32[np.ndarray, "class *places"]) -> Prediction:
+    """Make a prediction of a model's outputs for one image; raises ComputationError if they are not finite."""
+    require_finite(outputs, f"The model {info.name} gave outputs")
+    places = outputs.reshape(len(outputs), -1)
+    best = np.bincount(places.argmax(axis=0), minlength=len(places)) / places.shape[1]
+    logits = places.mean(axis=1)
+    return Prediction(logits, best.astype(np.float32) if outputs.ndim > 1 else _probabilities(logits))
+
+
+def _probabilities(logits: Float32[np.ndarray, " class"]) -> Float32[np.ndarray, " class"]:
+    """Softmax, or for a single output the sigmoid."""
+    pair = np.append(logits, 0) if len(logits) == 1 else logits
+    powers = np.exp(pair.astype(np.float64) - pair.max())
+    return np.asarray(powers / powers.sum(), np.float32)[: len(logits)]
+
+
+def prefetch(
+    about: Input,
+    questions: Iterable[Question[Any, Any]],
+    wanted: str = PREDICTED,
+    versus: str = "",
+    region: Region = (),
+    *,
+    cache: Cache | None = None,
+) -> None:
+    """Compute ahead what the next click will ask for: the prediction, then questions about the output to explain."""
+
+    def go_on(prediction: Prediction) -> None:
+        with suppress(SelectionError):  # the click itself will tell it, in its place on the page
+            target = choose_target(about.info, prediction, wanted, versus, region)
+            for question in questions:
+                ask(question, Case(about.model, about.picture, target), cache=cache, urgency=1)
+
+    ask(Predict(), about, cache=cache, urgency=1).then(go_on)
