@@ -564,6 +564,35 @@ def test_denominators_are_made_once() -> None:
     assert tape.derived == before
 
 
+class Standardised(nn.Conv2d):
+    """A convolution whose weight the graph computes, as in BiT and NFNet (Qiao et al. 2019, arXiv:1903.10520)."""
+
+    def standard(self) -> Tensor:
+        centred = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return centred / (centred.square().mean((1, 2, 3), keepdim=True) + 1e-5).sqrt()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.conv2d(images, self.standard(), self.bias, padding=1)
+
+
+def test_weights_that_the_graph_computes_are_not_taken_for_those_of_another_pass() -> None:
+    torch.manual_seed(0)
+    parts = [part for width in (3, 16, 16) for part in (Standardised(width, 16, 3, padding=1), nn.ReLU())]
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
+    plain = [nn.Conv2d(part.in_channels, 16, 3, padding=1) if isinstance(part, nn.Conv2d) else part for part in parts]
+    for ours, theirs in zip(parts, plain, strict=True):
+        if isinstance(ours, Standardised):
+            theirs.load_state_dict({"weight": ours.standard(), "bias": ours.bias})
+    models = [export(nn.Sequential(*one, *head), "net", Preprocessing((32, 32), 32)) for one in (parts, plain)]
+    for seed in range(12):
+        image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+        tapes = [record(model, image) for model in models]
+        torch.testing.assert_close(tapes[0].output, tapes[1].output, rtol=1e-4, atol=1e-5)
+        maps = [relevance(tape, seed_targets(tape.output, [Target(0)])) for tape in tapes]
+        torch.testing.assert_close(maps[0], maps[1], rtol=1e-3, atol=1e-4 * float(maps[1].abs().max()))
+        del tapes, maps
+
+
 def test_threads_share_a_tape() -> None:
     tape = recorded(transformer())
     found: list[Tensor] = []

@@ -92,6 +92,15 @@ class Model:
             found = self.derived[key] = derive()
         return found
 
+    @property
+    def constants(self) -> frozenset[int]:
+        """The identities of weights and buffers, which live as long as the model."""
+        found: frozenset[int] = self.remember("constants", self._find_constants)
+        return found
+
+    def _find_constants(self) -> frozenset[int]:
+        return frozenset(id(constant(self.program, node)) for node in self.program.graph.find_nodes(op="get_attr"))
+
     def plan(self, given: frozenset[str], keep: frozenset[str]) -> Plan:
         """List the nodes that a run from ``given`` needs, in order, each with the values that are spent after it."""
         nodes = {node.name: node for node in self.program.graph.nodes}

@@ -43,7 +43,12 @@ class Kernel:
         return self.weight if self.modifier is same else self.arranged("modified", same)
 
     def arranged(self, use: str, arrange: Callable[[Tensor], Tensor]) -> Tensor:
-        """Read the modified weight as it was arranged for one use; made once for each model."""
+        """Read the modified weight as it was arranged for one use; made once for each model.
+
+        A weight that the graph computes is another one in each pass, so it is arranged anew.
+        """
+        if id(self.weight) not in self.model.constants:
+            return arrange(self.modifier(self.weight))
         key = (id(self.weight), self.modifier, use)
         found: Tensor = self.model.remember(key, lambda: arrange(self.modifier(self.weight)))
         return found
