@@ -84,7 +84,8 @@ def forgotten(request: pytest.FixtureRequest) -> Iterator[None]:
     """What a file of tests caches, such as opened models, is forgotten at its end."""
     yield
     for value in vars(request.module).values():
-        if str(getattr(value, "__module__", "")).startswith("tests.") and hasattr(value, "cache_clear"):
+        place = str(getattr(value, "__module__", ""))
+        if hasattr(value, "cache_clear") and (place == request.module.__name__ or place.startswith("tests.")):
             value.cache_clear()
     release()
 

@@ -15,6 +15,7 @@ from torchvision import models
 from torchvision.models.densenet import DenseNet, _DenseLayer
 from torchvision.models.efficientnet import MBConv
 from torchvision.models.mobilenetv3 import InvertedResidual
+from torchvision.models.resnet import BasicBlock
 from torchvision.models.vgg import make_layers
 from torchvision.ops.misc import SqueezeExcitation
 
@@ -53,6 +54,7 @@ PREPROCESSING = Preprocessing(size=(SIDE, SIDE), resize=SIDE)
 #: The widths of a VGG of few channels.
 NARROW: list[str | int] = [8, 8, "M", 16, 16, "M", 32, 32, "M", 64, 64, "M", 64, 64, "M"]
 ARCHITECTURES = {
+    "shallow resnet": lambda weights, **options: models.ResNet(BasicBlock, [1, 1, 1, 1], **options),
     "resnet18": models.resnet18,
     "resnet50": models.resnet50,
     "narrow vgg": lambda weights, **options: models.VGG(make_layers(NARROW, batch_norm=True), **options),
@@ -63,7 +65,7 @@ ARCHITECTURES = {
     "mobilenet_v3_small": models.mobilenet_v3_small,
 }
 #: Those whose blocks others have, too.
-MORE = ("resnet50", "vgg16", "vgg16_bn", "efficientnet_b0")
+MORE = ("resnet18", "resnet50", "vgg16", "vgg16_bn", "efficientnet_b0")
 COMPOSITES = ("epsilon", "epsilon-plus", "epsilon-plus-flat", "epsilon-alpha2-beta1-flat", "epsilon-gamma-box")
 
 
