@@ -105,7 +105,8 @@ def tell_parameter(parameter: Parameter) -> str:
     """Say a parameter's default, bounds and meaning."""
     bounds = f", {parameter.low:g} to {parameter.high:g}" if parameter.high else ""
     choices = f", {' | '.join(parameter.choices)}" if parameter.choices else ""
-    default = "automatic" if parameter.default in ("", ()) else parameter.default
+    empty = "none" if parameter.kind == "text" else "automatic"
+    default = empty if parameter.default in ("", ()) else parameter.default
     return f"{default}{bounds}{choices}: {parameter.help}"
 
 

@@ -93,14 +93,6 @@ def questions(family: str = "") -> Mapping[str, type[Question[Any, Any]]]:
     return dict(sorted(found.items()))
 
 
-def find_question(name: str, family: str = "") -> type[Question[Any, Any]]:
-    """Find a question by its name; raises SelectionError with those there are."""
-    found = questions(family)
-    if name not in found:
-        raise SelectionError(f"There is no question '{name}'. Choose one of {', '.join(found)}.")
-    return found[name]
-
-
 def _kinds(kind: type[Question[Any, Any]]) -> Iterator[type[Question[Any, Any]]]:
     for child in kind.__subclasses__():
         if "name" in vars(child):

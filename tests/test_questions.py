@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import sample_models
 from explainers.__main__ import main
@@ -20,11 +20,12 @@ from explainers.cache import Cache
 from explainers.concepts.feature_maps import MapFeatures
 from explainers.concepts.layers import list_layers
 from explainers.errors import SelectionError
+from explainers.graph.export import export
 from explainers.graph.model import Model
 from explainers.index import Index, open_index
 from explainers.index.building import start
-from explainers.questions import find_question, questions
-from explainers.relevance.tape import find_node
+from explainers.preprocessing import Preprocessing
+from explainers.questions import questions
 from explainers.results import Result, restore, store
 from explainers.subjects import Input, Subject
 from explainers.targets import Target
@@ -221,11 +222,6 @@ def test_the_list_names_every_question_with_its_source(capsys: pytest.CaptureFix
     assert all(kind.name in listed and kind.citation in listed for kind in questions().values())
 
 
-def test_an_unknown_question_is_refused_with_those_there_are():
-    with pytest.raises(SelectionError, match=r"no question 'tea-leaves'.*feature-maps"):
-        find_question("tea-leaves")
-
-
 @pytest.mark.usefixtures("own_cache")
 def test_classes_may_be_called_by_their_names_on_the_command_line(
     index: Index, capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -235,11 +231,14 @@ def test_classes_may_be_called_by_their_names_on_the_command_line(
     assert set(index.table["label_name"].iloc[rows]) <= {"3", "7"}
 
 
-def test_feature_maps_are_the_activations_that_the_network_gives():
-    model = load("digits")
-    picture = sample_models.models()["digits"].pictures[1].read()
-    found = ask(MapFeatures("conv2.1", (3, 5)), Input(model, picture), cache=Cache()).result()
-    node = find_node(model, "conv2.1").name
+def test_feature_maps_are_what_the_networks_own_layers_give():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 2))
+    model = export(network, "small", Preprocessing((32, 32), 32))
+    about = Input(model, sample_models.models()["digits"].pictures[1].read())
     with torch.no_grad():
-        values = model.run(Input(model, picture).tensor(), keep=[node])[1][node][0]
-    np.testing.assert_array_equal(found.values, values[[3, 5]].numpy())
+        values = network[:2](about.tensor())[0]
+    named = ask(MapFeatures("1", (3, 5)), about, cache=Cache()).result()
+    torch.testing.assert_close(torch.from_numpy(named.values.copy()), values[[3, 5]])
+    strongest = ask(MapFeatures("1", count=1), about, cache=Cache()).result()
+    assert strongest.channels.tolist() == [int(values.mean((1, 2)).argmax())]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32, Int
 
-from explainers.concepts.question import ConceptQuestion, as_array, rank_by_size
+from explainers.concepts.question import ConceptQuestion, as_array, rank_concepts
 from explainers.parameters import parameter
 from explainers.results import Result
 from explainers.subjects import Case
@@ -57,7 +57,7 @@ class TraceConcepts(ConceptQuestion[ConceptGraph]):
         from explainers.relevance.concepts.decision import trace_parents
         from explainers.relevance.concepts.layers import find_concepts, layers_below
 
-        chosen = concepts.check(self.concepts or rank_by_size(as_array(decision.measure(concepts)[0]), 1))
+        chosen = concepts.check(self.concepts or rank_concepts(as_array(decision.measure(concepts)[0]), 1))
         names = self.below or layers_below(about.model, concepts.layer.name, 2)
         below = [find_concepts(about.model, name) for name in names]
         return join(trace_parents(decision, concepts, chosen, below, self.count), self.count)

@@ -71,6 +71,6 @@ def as_array(tensor: Tensor) -> Float32[np.ndarray, "..."]:
     return found
 
 
-def rank_by_size(values: Float32[np.ndarray, " concept"], count: int) -> list[int]:
+def rank_concepts(values: Float32[np.ndarray, " concept"], count: int) -> list[int]:
     """List the concepts with the greatest values of either sign, greatest first."""
     return [int(concept) for concept in np.argsort(-np.abs(values), kind="stable")[:count]]

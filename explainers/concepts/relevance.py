@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32
 
-from explainers.concepts.question import WITHIN, ConceptQuestion, as_array, rank_by_size
+from explainers.concepts.question import WITHIN, ConceptQuestion, as_array, rank_concepts
 from explainers.parameters import parameter
 from explainers.results import Result
 from explainers.subjects import Case
@@ -39,7 +39,7 @@ class ConceptRelevance(Result):
 
     def top(self, count: int = 8) -> list[int]:
         """The most relevant concepts, for or against, best first."""
-        return rank_by_size(self.relevance, count)
+        return rank_concepts(self.relevance, count)
 
     def needed(self, share: float = 0.8) -> int:
         """How many of the most relevant concepts carry a share of all absolute relevance together."""

@@ -11,12 +11,13 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from explainers.asking import ask
+from explainers.concepts.question import rank_concepts
 from explainers.concepts.relevance import RankConcepts
 from explainers.errors import SelectionError
 from explainers.index.subjects import CaseInIndex, IndexLayer
 from explainers.jobs import Progress
 from explainers.parameters import parameter
-from explainers.prototypes.strategies import Comparison, Strategies, rank_concepts, score
+from explainers.prototypes.strategies import Comparison, Strategies, score
 from explainers.prototypes.vectors import EmbedDecisions, Points, Vectors, locate, normalise
 from explainers.questions import Question
 from explainers.results import Result

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from explainers.asking import ask
+from explainers.concepts.question import rank_concepts
 from explainers.errors import SelectionError
 from explainers.index.subjects import IndexLayer
 from explainers.jobs import Progress
@@ -179,11 +180,6 @@ def describe(strategies: Strategies, vectors: Vectors, count: int = 8) -> tuple[
         rest = np.average(strategies.means[others], axis=0, weights=strategies.shares[others]) if len(others) else mean
         found.append(Prototype(float(share), strategies.rows[nearest], mean, mean - rest))
     return tuple(found)
-
-
-def rank_concepts(values: Float[np.ndarray, " concept"], count: int = 5) -> list[int]:
-    """List the concepts with the greatest values of either sign, greatest first."""
-    return [int(concept) for concept in np.argsort(-np.abs(values), kind="stable")[:count]]
 
 
 def _possible_counts(points: Float[np.ndarray, "sample dimension"], klass: int, count: int | None) -> range:
