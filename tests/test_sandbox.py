@@ -61,7 +61,10 @@ def test_a_file_that_takes_too_long_is_stopped_in_a_sentence(checkpoint, bounds)
         sandbox.load(checkpoint, "net.safetensors")
 
 
-def test_a_worker_that_is_killed_is_told_in_a_sentence_and_the_next_file_opens(checkpoint):
+def test_a_worker_that_is_killed_is_told_in_a_sentence_and_the_next_file_opens(
+    checkpoint, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(sandbox, "BEAT", 0.0)  # heard before any worker can be done
     sandbox.prepare()
     victim = sandbox._spares[-1].process
 
@@ -77,7 +80,7 @@ def test_whoever_waits_can_stop_it(checkpoint, monkeypatch: pytest.MonkeyPatch):
     def stop() -> None:
         raise CancelledError("Enough.")
 
-    monkeypatch.setattr(sandbox, "BEAT", 0.0)  # heard before any worker can be done
+    monkeypatch.setattr(sandbox, "BEAT", 0.0)
     sandbox.prepare()
     worker = sandbox._spares[-1]
     with pytest.raises(CancelledError):
