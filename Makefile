@@ -31,7 +31,9 @@ setup: .venv/app.done
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # Two processes share the files of tests; a file stays in one of them, and the long ones come first.
-PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+# One heap for all threads of a process, given back when it is free: many keep a gigabyte of holes.
+HEAP = MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=131072
+PYTEST = $(HEAP) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test: .venv/test.done check
 	$(PYTEST)
