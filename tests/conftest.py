@@ -18,7 +18,8 @@ from functools import cache as remember
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 import sample_models
 from components.navigation import GROUPS
@@ -204,6 +205,15 @@ def open_page(page: Page, title: str) -> None:
     group = next(name for name, pages in GROUPS.items() if title in {one[1] for one in pages})
     page.get_by_test_id("stTopNavSection").filter(has_text=group).click()
     page.get_by_test_id("stTopNavDropdownLink").filter(has_text=title).click()
+
+
+def press_until(press: Callable[[], None], place: Locator) -> None:
+    """Press on what hears presses only some time after it is seen, until something shows that it did."""
+    for _ in range(60):
+        press()
+        with suppress(PlaywrightTimeout):
+            return place.wait_for(timeout=1000)
+    raise AssertionError(f"no press leads to {place}")
 
 
 def expect_verdict(page: Page) -> None:

@@ -35,7 +35,8 @@ from explainers.prototypes.vectors import EmbedDecisions, comparable_classes
 from explainers.subjects import Case, Input
 from explainers.targets import Target
 from sample_models import digits
-from tests.conftest import expect_verdict, open_page
+from tests.conftest import expect_verdict, open_page, press_until
+from tests.journeys import settle
 
 
 @pytest.fixture(scope="module")
@@ -198,10 +199,14 @@ def test_a_dot_of_the_map_opens_its_picture_which_can_be_tagged_and_exported(ope
     page = open_app(f"{LINK}&view=Map")
     dot = page.locator(".js-plotly-plot .scatterlayer .point").first
     expect(dot).to_be_visible()
-    page.wait_for_timeout(1000)  # Plotly hears clicks only after it has drawn
-    dot.hover(force=True)
-    dot.click(force=True)
-    page.get_by_label("Tag", exact=True).fill("look again")
+    tag = page.get_by_label("Tag", exact=True)
+
+    def press() -> None:
+        dot.hover(force=True)
+        dot.click(force=True)
+
+    press_until(press, tag)  # Plotly hears clicks only after it has drawn
+    tag.fill("look again")
     page.get_by_label("Your name").fill("Ada")
     page.get_by_role("button", name="Tag this picture").click()
     expect(page.get_by_text("look again 1")).to_be_visible()
@@ -230,7 +235,7 @@ def test_map_and_tables_cost_no_pass_through_the_network(open_app: Callable[...,
             for name in ("Forward passes", "Backward passes")
         ]
 
-    page.wait_for_timeout(1000)  # the reference samples on the first view
+    settle(page)  # with the reference samples on the first view
     before = passes()
     page.get_by_role("link", name="How does it decide?").click()
     view(page, "Map")
@@ -247,11 +252,15 @@ def test_the_pictures_in_the_strip_are_checked_and_one_opens(open_app: Callable[
     expect(page.get_by_test_id("stDataFrame")).to_be_visible()
     box = page.get_by_test_id("stDataFrame").bounding_box()
     assert box
-    page.wait_for_timeout(1000)  # the table hears clicks only after it has drawn
-    page.mouse.move(box["x"] + 15, box["y"] + 60, steps=3)
-    page.mouse.down()
-    page.mouse.up()
-    page.get_by_role("button", name="Open digit").click()
+    opening = page.get_by_role("button", name="Open digit")
+
+    def press() -> None:
+        page.mouse.move(box["x"] + 15, box["y"] + 60, steps=3)
+        page.mouse.down()
+        page.mouse.up()
+
+    press_until(press, opening)  # the table hears clicks only after it has drawn
+    opening.click()
     expect_verdict(page)
 
 

@@ -115,9 +115,10 @@ def draw_index(model: Any, layers: Sequence[str], references: References, second
 def _draw_progress(job: Job[Built], references: References, rows: int) -> None:
     """Show how far a build is; the page begins anew when it is done or has twice as much to show."""
     use()
-    if job.done or len(references.open() or ()) > 2 * rows:
+    done = job.done  # once, for a build that ends between two looks would end the ticking and leave the bar
+    if done or len(references.open() or ()) > 2 * rows:
         begin_anew()
-    if job.done:  # under a dialog, which begins the page anew when it closes
+    if done:  # under a dialog, which begins the page anew when it closes
         stop_ticking()
     steps = job.steps
     rate = f" · {steps.rate:.1f} images per second" if steps.rate else ""
