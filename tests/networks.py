@@ -137,7 +137,7 @@ WHOLE = {
     "timm/vgg11_bn": Network(shallow("vgg11_bn", mlp_ratio=0.02), 224),
     "timm/efficientnet_b0": Network(zoo("timm/efficientnet_b0"), wake=True),
     "timm/tf_efficientnet_lite0": Network(trained),
-    "torchvision/inception_v3": Network(zoo("torchvision/inception_v3"), 128),
+    "torchvision/inception_v3": Network(zoo("torchvision/inception_v3"), 128, wake=True),
     "timm/regnetx_002": Network(zoo("timm/regnetx_002")),
     "timm/xception41": Network(zoo("timm/xception41")),
     "timm/hrnet_w18_small": Network(zoo("timm/hrnet_w18_small")),
