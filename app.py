@@ -6,6 +6,7 @@ from components.access import require_user
 from components.belongings import remove_leftovers, use
 from components.navigation import choose_page, draw_beside
 from components.session import Workspace, choose_model, choose_pictures
+from components.telling_errors import tell_error
 from components.theme import apply_theme, draw_icon
 from explainers.errors import LightboxError
 
@@ -20,7 +21,7 @@ with st.sidebar:
         model = choose_model()
         pictures = choose_pictures(model.info.name)
     except LightboxError as error:
-        st.error(str(error), icon=":material/error:")
+        tell_error(error)
         st.stop()
 st.session_state["workspace"] = Workspace(model, pictures)
 draw_beside(page.title)

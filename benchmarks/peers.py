@@ -32,7 +32,8 @@ def lightbox(network: str, name: str, **parameters: Any) -> Run:
     from explainers.jobs import Progress
 
     batch = Batch(build_model(network), photograph(), [Target(CLASS)], Progress())
-    return lambda: make_method(name, parameters).attribute(batch).values
+    chosen = make_method(name, parameters)
+    return lambda: chosen.attribute(batch).values
 
 
 def lightbox_concepts(network: str, layer: str) -> Run:

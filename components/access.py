@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.errors import StreamlitAuthError
 
 from components.headline import plain
+from components.telling_errors import tell_error
 from explainers.notes import LONGEST
 from explainers.settings import settings
 
@@ -68,5 +69,5 @@ def _send_to_login() -> None:
 
 
 def _refuse(sentence: str) -> NoReturn:
-    st.error(sentence, icon=":material/error:")
+    tell_error(sentence)
     st.stop()

@@ -12,6 +12,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState
 
 from components.belongings import use
+from components.telling_errors import tell_error
 from explainers.asking import ask, identify
 from explainers.cache import Job
 from explainers.errors import LightboxError
@@ -70,7 +71,8 @@ def finished(jobs: Collection[Job[Any]], words: str) -> bool:
         try:
             job.result()
         except LightboxError as error:
-            place.error(str(error), icon=":material/error:")
+            with place:
+                tell_error(error)
             return False
     return True
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from components.headline import plain
+from components.telling_errors import tell_error
 from explainers.errors import NotesError
 from explainers.info import Layer, ModelInfo
 from explainers.notes import LONGEST, ConceptName, Notes, shared_notes, write_names
@@ -56,7 +57,7 @@ def edit_name(info: ModelInfo, layer: str, concept: int) -> None:
             try:
                 notes.name_concept(info.digest, layer, concept, name, author)
             except NotesError as error:
-                st.error(str(error), icon=":material/error:")
+                tell_error(error)
             else:
                 st.session_state["author"] = author
                 st.rerun()
@@ -84,7 +85,7 @@ def draw_exchange(info: ModelInfo, layers: Sequence[Layer], names: Names) -> Non
     try:
         found = current_notes(info).import_names(info.digest, layers, file.getvalue())
     except NotesError as error:
-        st.error(str(error), icon=":material/error:")
+        tell_error(error)
         return
     st.session_state["imported_names"] = file.file_id
     others = f", {found.others} about another model left out" if found.others else ""

@@ -14,6 +14,7 @@ from components.drawn_region import choose_region
 from components.figures import TOOLS, Seen, draw_heatmap
 from components.following import TICK, follow, forget, wait
 from components.heatmap import View, blend, colour_table, describe, encode_png, limits, share_inside
+from components.telling_errors import tell_error
 from explainers.attribution.method import Attribution, Method, pack
 from explainers.cache import Job
 from explainers.errors import CancelledError, LightboxError
@@ -117,7 +118,7 @@ def draw_job(
             forget(job)
             st.rerun()
     except LightboxError as error:
-        st.error(str(error), icon=":material/error:")
+        tell_error(error)
 
 
 def draw_attribution(

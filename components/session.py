@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,6 +16,7 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 import sample_models
 from components.belongings import own
 from components.sharing import draw_sharing_of_pictures, name_in_links, shared_models, shared_pictures
+from components.telling_errors import tell_error
 from explainers.errors import ImageError
 from explainers.images import Picture, Sample, find, read
 from explainers.settings import settings
@@ -93,15 +94,16 @@ def open_sample(name: str) -> Any:
 
 def choose_model() -> Any:
     """Draw the model picker; returns the chosen model."""
-    samples, uploads = sample_models.models(), offered_uploads()
+    samples, shared = sample_models.models(), shared_models()
+    uploads = offer_uploads(shared)
     names = [*samples, *uploads]
-    follow_link([*names], {*samples, *shared_models()})
+    follow_link(names, {*samples, *shared})
 
     def title(name: str) -> str:
         if name in samples:
             return samples[name].title
         info = uploads[name].info
-        return f"{info.name} · shared" if name_in_links(info.digest) in shared_models() else str(info.name)
+        return f"{info.name} · shared" if name_in_links(info.digest) in shared else str(info.name)
 
     # The widget's own value is dropped when its page is left, so the choice is kept beside it.
     chosen = st.selectbox(
@@ -114,17 +116,17 @@ def choose_model() -> Any:
     st.session_state["chosen_model"] = chosen
     if chosen in uploads:
         link = name_in_links(uploads[chosen].info.digest)
-        say_in_link("model", link if link in shared_models() else "")
+        say_in_link("model", link if link in shared else "")
         return uploads[chosen]
     say_in_link("model", chosen)
     return draw_sample_model(samples[chosen])
 
 
-def offered_uploads() -> dict[str, Any]:
-    """The uploaded models to choose from: the session's own by their names, others' by what links call them."""
+def offer_uploads(shared: Mapping[str, Any]) -> dict[str, Any]:
+    """List the uploaded models to choose from: the session's own by their names, others' by what links call them."""
     own = uploaded_models()
     digests = {model.info.digest for model in own.values()}
-    return {**own, **{name: model for name, model in shared_models().items() if model.info.digest not in digests}}
+    return {**own, **{name: model for name, model in shared.items() if model.info.digest not in digests}}
 
 
 def follow_link(names: Sequence[str], linkable: Collection[str]) -> None:
@@ -204,7 +206,7 @@ def read_uploads(files: Sequence[UploadedFile]) -> Sequence[Picture]:
                 known[file.file_id] = str(error)
     for found in known.values():
         if isinstance(found, str):
-            st.error(found, icon=":material/broken_image:")
+            tell_error(found, "broken_image")
     return [picture for found in known.values() if not isinstance(found, str) for picture in found]
 
 

@@ -10,10 +10,15 @@ import streamlit as st
 from explainers.errors import LightboxError
 
 
+def tell_error(error: LightboxError | str, icon: str = "error") -> None:
+    """Say in a sentence what went wrong."""
+    st.error(str(error), icon=f":material/{icon}:")
+
+
 @contextmanager
 def telling_errors() -> Iterator[None]:
     """End what is drawn at an error of Lightbox, and say that in a sentence."""
     try:
         yield
     except LightboxError as error:
-        st.error(str(error), icon=":material/error:")
+        tell_error(error)

@@ -13,7 +13,8 @@ import sample_models
 from components.belongings import own
 from components.prediction import draw_prediction
 from components.session import keep_model, open_picture, uploaded_models
-from explainers.errors import LightboxError, ModelError
+from components.telling_errors import telling_errors
+from explainers.errors import ModelError
 from explainers.graph import sandbox
 from explainers.graph.class_names import read_class_names
 from explainers.images import Picture, Sample
@@ -46,7 +47,7 @@ def draw_upload(pictures: Sequence[Sample | Picture]) -> None:
         st.markdown(HELP)
         sandbox.prepare()
         return
-    try:
+    with telling_errors():
         proposal = _propose(file)
         class_names = read_class_names(names_file.getvalue(), names_file.name) if names_file else ()
         settings = _fill_form(proposal, class_names)
@@ -55,8 +56,6 @@ def draw_upload(pictures: Sequence[Sample | Picture]) -> None:
         fileid, model = st.session_state.get("tested", ("", None))
         if fileid == file.file_id:
             _draw_test(model, pictures)
-    except LightboxError as error:
-        st.error(str(error), icon=":material/error:")
 
 
 def _propose(file: Any) -> Proposal:

@@ -26,11 +26,12 @@ def ask(question: Question[A, R], about: A, *, cache: Cache | None = None, urgen
     about = about.narrow(question.subject)  # type: ignore[assignment]  # which is A
     if isinstance(about, Network) and (reason := question.unsuitable(about.info)):
         raise SelectionError(reason)
+    uploads = about.uploads
     return (cache or current_cache()).submit(
         identify(question, about),
         lambda progress: _answer(question, about, progress),
-        durable=question.durable and not about.uploads,
-        about=about.uploads,
+        durable=question.durable and not uploads,
+        about=uploads,
         urgency=urgency,
         here=question.instant,
     )

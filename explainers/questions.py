@@ -6,7 +6,7 @@ import dataclasses
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -15,7 +15,7 @@ from explainers.errors import SelectionError
 from explainers.info import ModelInfo
 from explainers.jobs import Progress
 from explainers.parameters import Parameter
-from explainers.results import Result
+from explainers.results import Result, descendants
 from explainers.subjects import Subject
 
 A = TypeVar("A", bound=Subject)
@@ -89,15 +89,8 @@ def questions(family: str = "") -> Mapping[str, type[Question[Any, Any]]]:
         for file in pkgutil.iter_modules(getattr(module, "__path__", ())):
             importlib.import_module(f"{module.__name__}.{file.name}")
     root: type[Any] = Question
-    found = {kind.name: kind for kind in _kinds(root) if kind.__module__.startswith(f"explainers.{family}")}
-    return dict(sorted(found.items()))
-
-
-def _kinds(kind: type[Question[Any, Any]]) -> Iterator[type[Question[Any, Any]]]:
-    for child in kind.__subclasses__():
-        if "name" in vars(child):
-            yield child
-        yield from _kinds(child)
+    kinds = [kind for kind in descendants(root) if kind.__module__.startswith(f"explainers.{family}")]
+    return dict(sorted((kind.name, kind) for kind in kinds if "name" in vars(kind)))
 
 
 def refuse_other_outputs(title: str, info: ModelInfo) -> str | None:

@@ -84,7 +84,7 @@ def store(result: Result) -> bytes:
 
 def restore(data: bytes) -> Result:
     """Read a result back from the bytes that ``store`` made; raises ValueError if they are damaged."""
-    kinds: dict[str, type[Any]] = {kind.__name__: kind for kind in _kinds(Result)}
+    kinds = {kind.__name__: kind for kind in descendants(Result)}
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             kind, plain = json.loads(str(file["plain"]))
@@ -100,7 +100,8 @@ def restore(data: bytes) -> Result:
     return result
 
 
-def _kinds(kind: type[Result]) -> Iterator[type[Result]]:
+def descendants(kind: type[Any]) -> Iterator[type[Any]]:
+    """List the classes that are derived from one, and from those."""
     for child in kind.__subclasses__():
         yield child
-        yield from _kinds(child)
+        yield from descendants(child)

@@ -12,6 +12,7 @@ from components.prototypes.deviations import CONCEPTS, draw_bars_of
 from components.prototypes.family import Family
 from components.prototypes.pictures import draw_sample, make_samples
 from components.prototypes.tags import draw_tag_form, draw_tags_of, notes_of
+from components.telling_errors import tell_error
 from components.tiles import draw_tiles
 from explainers.errors import ImageError
 from explainers.notes import Tag
@@ -50,7 +51,7 @@ def draw_opened(family: Family, row: int) -> None:
     try:
         tile = draw_sample(family, row)
     except ImageError as error:
-        st.error(str(error), icon=":material/broken_image:")
+        tell_error(error, "broken_image")
         return
     says = escape(tile.says, quote=True)
     st.html(f'<img src="{tile.address}" alt="{says}" style="width:100%;max-width:260px;border-radius:6px">')

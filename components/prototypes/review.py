@@ -14,6 +14,7 @@ from components.headline import plain
 from components.names import current_notes
 from components.prototypes.family import Family
 from components.prototypes.tags import draw_tag_form, draw_tags_of
+from components.telling_errors import tell_error
 from explainers.errors import NotesError
 from explainers.notes import Notes, Tag
 from explainers.prototypes.decisions import Decision
@@ -122,7 +123,7 @@ def _tag(notes: Notes, case: Case, word: str, author: str, holds: bool) -> None:
     try:
         notes.tag_samples([case.digest], word, author, holds=holds)
     except NotesError as error:
-        st.error(str(error), icon=":material/error:")
+        tell_error(error)
 
 
 @st.dialog("Tag this case", icon=":material/label:", on_dismiss="rerun")

@@ -11,6 +11,7 @@ import streamlit as st
 from components.headline import plain
 from components.names import current_notes
 from components.prototypes.family import Family
+from components.telling_errors import tell_error
 from explainers.errors import NotesError
 from explainers.notes import LONGEST, Notes, Tag
 from explainers.tables import write_csv
@@ -42,7 +43,7 @@ def draw_tag_form(notes: Notes, samples: Sequence[str]) -> None:
                     raise NotesError("A tag needs a word. Say what these pictures have in common.")
                 notes.tag_samples(samples, tag, author)
             except NotesError as error:
-                st.error(str(error), icon=":material/error:")
+                tell_error(error)
             else:
                 st.session_state["last_tag"], st.session_state["author"] = tag, author
                 st.rerun()

@@ -14,6 +14,7 @@ from components.belongings import private_folder, use
 from components.following import begin_anew, stop_ticking, wait
 from components.scene import Scene, indexed_layers
 from components.session import Workspace
+from components.telling_errors import tell_error
 from explainers.cache import Job
 from explainers.errors import CancelledError, LightboxError, SelectionError
 from explainers.images import Picture, Sample, Samples
@@ -137,7 +138,7 @@ def _draw_end(job: Job[Built]) -> Built | None:
     except CancelledError:
         st.caption("The build was stopped. What was done is kept.")
     except LightboxError as error:
-        st.error(str(error), icon=":material/error:")
+        tell_error(error)
     return None
 
 

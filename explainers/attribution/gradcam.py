@@ -10,11 +10,11 @@ from jaxtyping import Float
 
 from explainers.attribution.batch import Batch
 from explainers.attribution.method import Method, Scores, choose_layer
+from explainers.info import Layer, ModelInfo
 from explainers.parameters import parameter
 
 if TYPE_CHECKING:
     from torch import Tensor
-from explainers.info import Layer, ModelInfo
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,9 @@ class MapFeatures(Question[Input, FeatureMaps]):
         import torch
 
         from explainers.graph.model import spatial_map
-        from explainers.relevance.concepts.layers import default_layer, find_concepts
+        from explainers.relevance.concepts.layers import choose_concepts
 
-        concepts = find_concepts(about.model, self.layer or default_layer(about.model))
+        concepts = choose_concepts(about.model, self.layer)
         with torch.no_grad():
             values = about.model.run(about.tensor(), keep=[concepts.layer.node])[1][concepts.layer.node]
         maps = spatial_map(values, concepts.layer)[0].float().numpy()

@@ -51,16 +51,15 @@ class ConceptQuestion(RuleChoice, Question[Case, R]):
     def answer(self, about: Case, progress: Progress) -> R:
         """Find the picture's tape, or record it, and look into the layer."""
         from explainers.relevance.concepts.decision import Decision
-        from explainers.relevance.concepts.layers import default_layer, find_concepts
+        from explainers.relevance.concepts.layers import choose_concepts
         from explainers.relevance.tape import record
 
         rules, note = self.choose_rules(about.model)
-        layer = self.layer or default_layer(about.model)
-        concepts = find_concepts(about.model, layer)
+        concepts = choose_concepts(about.model, self.layer)
         key = (about.info.digest, about.picture.digest, digest(vars(about.info.preprocessing)))
         tape = TAPES.get(key, lambda budget: record(about.model, about.tensor(), budget))
         found = self.look(about, Decision(tape, (about.target,), rules), concepts)
-        return replace(found, provenance={"layer": layer, "note": note, **found.provenance})
+        return replace(found, provenance={"layer": concepts.layer.name, "note": note, **found.provenance})
 
 
 def as_array(tensor: Tensor) -> Float32[np.ndarray, "..."]:

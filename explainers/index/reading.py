@@ -95,10 +95,10 @@ class Index:
         """What a layer did in every decision, each for its true class."""
         labels, predicted = self.table["label"].to_numpy(), self.table["predicted"].to_numpy()
         relevance = self.relevance(layer)
-        known = (labels >= 0) & (labels != predicted)
-        if known.any():
+        mistakes = mistaken(self.table)
+        if mistakes.any():
             relevance = relevance.copy()
-            relevance[known] = self.relevance(layer, of="label")[known]
+            relevance[mistakes] = self.relevance(layer, of="label")[mistakes]
         classes = np.where(labels >= 0, labels, predicted).astype(np.int64)
         return Decisions(relevance, classes, classes == predicted)
 

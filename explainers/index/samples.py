@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from explainers.cache import digest
 from explainers.errors import ImageError
 from explainers.images import Picture, Sample
 from explainers.images.picture import Window
@@ -31,6 +33,12 @@ class Upload(Sample):
 def write_sample(sample: Sample) -> str:
     """Describe as JSON how to find a sample again."""
     return json.dumps(describe(sample))
+
+
+@lru_cache(maxsize=32)
+def name_samples(samples: tuple[Sample, ...]) -> str:
+    """Name samples on the server by how to find them; the same ones are asked about at every run of a page."""
+    return digest(*map(write_sample, samples))
 
 
 def read_sample(text: str, uploads: Mapping[str, Picture]) -> Sample:

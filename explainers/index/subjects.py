@@ -8,7 +8,7 @@ from typing import Any
 
 from explainers.images import Sample
 from explainers.index.reading import Index
-from explainers.index.samples import write_sample
+from explainers.index.samples import name_samples
 from explainers.subjects import Case, Network, Subject
 
 
@@ -79,7 +79,7 @@ class ManyInputs(Network):
     @property
     def identity(self) -> tuple[Any, ...]:
         """The model, and where the pictures are."""
-        return *super().identity, [write_sample(sample) for sample in self.samples]
+        return *super().identity, name_samples(tuple(self.samples))
 
     @property
     def description(self) -> dict[str, Any]:

@@ -40,6 +40,11 @@ def find_concepts(model: Model, name: str) -> Concepts:
     return Concepts(known[name])
 
 
+def choose_concepts(model: Model, name: str) -> Concepts:
+    """Find the concepts of the named layer, or for "" of a late one with places; raises SelectionError."""
+    return find_concepts(model, name or default_layer(model))
+
+
 def concept_layers(model: Model) -> tuple[Layer, ...]:
     """List the layers whose channels are concepts, in the order of computation, then those of attention heads.
 
