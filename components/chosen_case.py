@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from explainers.info import ModelInfo
 from explainers.predictions import Prediction, predict, prefetch
 from explainers.questions import Question
 from explainers.regions import Region
-from explainers.subjects import Input
+from explainers.subjects import Case, Input
 from explainers.targets import Target, choose_target
 
 
@@ -53,10 +54,15 @@ class ChosenCase:
         """The output to explain; raises SelectionError."""
         return choose_target(self.info, self.prediction, self.wanted, self.versus, region)
 
-    def prefetch(self, *questions: Question[Any, Any], region: Region = ()) -> None:
-        """Compute ahead what the page will ask about the picture behind this one."""
+    def prefetch(
+        self,
+        *questions: Question[Any, Any],
+        region: Region = (),
+        place: Callable[[Case], Case] = lambda case: case,
+    ) -> None:
+        """Compute ahead what the page will ask about the picture behind this one, see ``predictions.prefetch``."""
         following = Input(self.model, self.workspace.open_next(self.index))
-        prefetch(following, questions, self.wanted, self.versus, region)
+        prefetch(following, questions, self.wanted, self.versus, region, place=place)
 
 
 def choose_case() -> ChosenCase:

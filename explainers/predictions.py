@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -89,14 +89,18 @@ def prefetch(
     versus: str = "",
     region: Region = (),
     *,
+    place: Callable[[Case], Case] = lambda case: case,
     cache: Cache | None = None,
 ) -> None:
-    """Compute ahead what the next click will ask for: the prediction, then questions about the output to explain."""
+    """Compute ahead what the next click will ask for: the prediction, then questions about the output to explain.
+
+    ``place`` makes of the case what the questions are asked about, such as the case beside those of an index.
+    """
 
     def go_on(prediction: Prediction) -> None:
         with suppress(SelectionError):  # the click itself will tell it, in its place on the page
             target = choose_target(about.info, prediction, wanted, versus, region)
             for question in questions:
-                ask(question, Case(about.model, about.picture, target), cache=cache, urgency=1)
+                ask(question, place(Case(about.model, about.picture, target)), cache=cache, urgency=1)
 
     ask(Predict(), about, cache=cache, urgency=1).then(go_on)

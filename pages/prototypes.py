@@ -8,7 +8,6 @@ from components.headline import draw_headline, plain
 from components.prototypes import family as families
 from components.prototypes.views import ALL_CASES, choose_view, draw_case, views_of_case
 from components.telling_errors import telling_errors
-from explainers.concepts.relevance import RankConcepts
 
 if st.query_params.get("view") in ALL_CASES:  # what links from before there was a page for all cases say
     st.switch_page("pages/strategies.py", query_params=st.query_params.to_dict())
@@ -24,5 +23,6 @@ with telling_errors():
     name = plain(chosen.info.class_names[scene.target.index])
     st.page_link("pages/strategies.py", label=f"All cases of {name}: How does it decide?", icon=":material/hub:")
     likely = chosen.prediction.top(families.LIKELY)
-    if draw_case(choose_view(views_of_case(chosen.info)), scene, chosen.workspace, likely, count):
-        chosen.alone.prefetch(RankConcepts(layer=scene.layer))
+    if asked := draw_case(choose_view(views_of_case(chosen.info)), scene, chosen.workspace, likely, count):
+        verdict, beside = asked
+        chosen.alone.prefetch(verdict, place=beside.beside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from explainers.graph.prototypical import find_head
 from explainers.index import Index, open_index
 from explainers.index.building import start
 from explainers.index.subjects import CaseInIndex, IndexLayer
-from explainers.predictions import predict
+from explainers.predictions import predict, prefetch
 from explainers.prototypes.decisions import JudgeDecision, judge
 from explainers.prototypes.maps import DrawMap
 from explainers.prototypes.parts import decide
@@ -104,6 +105,18 @@ def test_a_verdict_asks_for_all_that_it_needs_and_is_that_of_the_slow_way(index:
     slow = judge(vectors, strategies, klass, relevance)
     assert (verdict.verdict, verdict.percentile) == (slow.verdict, slow.percentile)
     np.testing.assert_array_equal(verdict.deviation, slow.deviation)
+
+
+def test_the_verdict_on_the_next_case_is_there_before_the_click(index: Index):
+    model, layer, cache = sample_models.load("digits"), layer_of(index), Cache()
+    this, following = (sample.read() for sample in digits.samples(450, 2))
+    about, question = CaseInIndex(model, this, Target(0), index, layer.layer), JudgeDecision(compared=(3, 4, 5))
+    prefetch(Input(model, following), [question], wanted="4", place=about.beside, cache=cache)
+    while "Decision" not in cache.counters.computed:
+        time.sleep(0.01)
+    ahead = cache.counters.misses
+    ask(question, CaseInIndex(model, following, Target(4), index, layer.layer), cache=cache).result()
+    assert cache.counters.misses == ahead
 
 
 def test_a_network_without_prototypes_says_so():

@@ -20,9 +20,12 @@ from explainers.targets import Target
 #: How many typical samples stand beside the picture.
 BESIDE = 6
 
+#: A verdict as it was asked for, and on what.
+AskedVerdict = tuple[JudgeDecision, CaseInIndex]
 
-def draw_decision(family: Family) -> None:
-    """Draw the view of one decision; raises LightboxError."""
+
+def draw_decision(family: Family) -> AskedVerdict:
+    """Draw the view of one decision; returns what was asked about it. Raises LightboxError."""
     label = label_of(family)
     classes = [family.klass, *([label] if label is not None and label != family.klass else [])]
     waiting = st.container()
@@ -31,9 +34,10 @@ def draw_decision(family: Family) -> None:
         chart = st.container()
         thresholds = choose_thresholds()
     with waiting:
-        jobs = follow("decisions", [ask_verdict(family, klass, thresholds) for klass in classes])
+        asked = [ask_verdict(family, klass, thresholds) for klass in classes]
+        jobs = follow("decisions", asked)
         if not finished(jobs, "Looking at this case"):
-            return
+            return asked[0]
     decisions = [job.result() for job in jobs]
     with left:
         verdict = st.container()
@@ -46,6 +50,7 @@ def draw_decision(family: Family) -> None:
     draw_nearest(family, decisions[0])
     draw_deviations(family, decisions[0])
     draw_others(family, decisions[0])
+    return asked[0]
 
 
 def label_of(family: Family) -> int | None:
@@ -56,7 +61,7 @@ def label_of(family: Family) -> int | None:
     return found if found in family.strategies else None
 
 
-def ask_verdict(family: Family, klass: int, thresholds: Thresholds) -> tuple[JudgeDecision, CaseInIndex]:
+def ask_verdict(family: Family, klass: int, thresholds: Thresholds) -> AskedVerdict:
     """Ask whether the picture's decision would be ordinary for a class."""
     scene, count = family.scene, family.count if klass == family.klass else 0
     question = JudgeDecision(tuple(family.strategies), count, thresholds.unusual, thresholds.unlike)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from components.prototypes.class_map import draw_map
-from components.prototypes.decision_view import draw_decision
+from components.prototypes.decision_view import AskedVerdict, draw_decision
 from components.prototypes.family import DECISION, MAP, PARTS, STRATEGIES, SUSPECTS, Family, find_family, own_references
 from components.prototypes.part_sources import find_sources
 from components.prototypes.part_view import draw_parts
@@ -51,16 +51,19 @@ def choose_view(views: Sequence[str]) -> str:
     return str(chosen or views[0])
 
 
-def draw_case(view: str, scene: Scene, workspace: Workspace, likely: Sequence[int], count: int) -> bool:
-    """Draw a view of one case, or what is missing for it; tells whether it judges it. Raises LightboxError."""
+def draw_case(view: str, scene: Scene, workspace: Workspace, likely: Sequence[int], count: int) -> AskedVerdict | None:
+    """Draw a view of one case, or what is missing for it; returns the verdict that was asked for, if one was.
+
+    Raises LightboxError.
+    """
     if view == PARTS:
         draw_parts(scene)
-        return False
+        return None
     family = look_up(scene, workspace, likely, count)
-    if family:
-        with st.container(width=WIDTH):
-            draw_decision(family)
-    return family is not None
+    if family is None:
+        return None
+    with st.container(width=WIDTH):
+        return draw_decision(family)
 
 
 def draw_cases(view: str, scene: Scene, workspace: Workspace, likely: Sequence[int], count: int) -> None:

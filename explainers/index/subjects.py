@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from explainers.images import Sample
@@ -53,6 +53,10 @@ class CaseInIndex(Case):
 
     index: Index
     layer: str
+
+    def beside(self, case: Case) -> CaseInIndex:
+        """Put another decision beside the same ones."""
+        return replace(self, model=case.model, picture=case.picture, target=case.target)
 
     @property
     def identity(self) -> tuple[Any, ...]:
