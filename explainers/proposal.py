@@ -22,12 +22,21 @@ class Guess:
 
 
 @dataclass(frozen=True)
+class Output:
+    """One of several tensors that a model gives: its name in the file, and its shape for one image."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Proposal:
     """What a model file holds, as far as that can be told without running it.
 
     ``format`` is "safetensors", "checkpoint", "onnx" or "pt2". ``guesses`` are architectures, best first, ``choices``
     all there are to choose from; both are empty for files that bring their own. ``classes`` counts the outputs and
-    ``channels`` the colours of the input; ``class_names`` is empty unless they can be told.
+    ``channels`` the colours of the input; ``class_names`` is empty unless they can be told. ``outputs`` lists what can
+    be explained where a file gives several tensors, the proposed one first; empty where it gives one.
     """
 
     name: str
@@ -39,6 +48,7 @@ class Proposal:
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     notes: tuple[str, ...]
+    outputs: tuple[Output, ...] = ()
 
     @property
     def architecture(self) -> str | None:
