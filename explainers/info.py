@@ -6,6 +6,7 @@ import difflib
 from dataclasses import dataclass
 
 from explainers.errors import SelectionError
+from explainers.outputs import CLASSES, name_decisions
 from explainers.preprocessing import Preprocessing
 
 
@@ -44,6 +45,8 @@ class ModelInfo:
     ``digest`` names the model with all that changes its results (graph and weights); ``weights_digest`` names the
     content of its weights as the author's file held them, whatever the file's format. ``private`` marks what a person
     uploaded: its results stay in memory. ``operators`` are the graph's operators, such as "aten.relu.default".
+    ``kind`` says what the outputs mean, one of ``explainers.outputs.KINDS``; of numbers, ``unit`` is what they are
+    measured in, and ``usual`` has their usual values if these are known. ``class_names`` are the outputs' names.
     """
 
     name: str
@@ -58,6 +61,14 @@ class ModelInfo:
     notes: tuple[str, ...] = ()
     private: bool = False
     operators: tuple[str, ...] = ()
+    kind: str = CLASSES
+    unit: str = ""
+    usual: tuple[float, ...] = ()
+
+    @property
+    def decision_names(self) -> tuple[str, ...]:
+        """What the model can decide: its classes; of findings, that each is there, then that each is not."""
+        return name_decisions(self.kind, self.class_names, self.usual)
 
     @property
     def gives_map(self) -> bool:

@@ -36,7 +36,8 @@ class Proposal:
     ``format`` is "safetensors", "checkpoint", "onnx" or "pt2". ``guesses`` are architectures, best first, ``choices``
     all there are to choose from; both are empty for files that bring their own. ``classes`` counts the outputs and
     ``channels`` the colours of the input; ``class_names`` is empty unless they can be told. ``outputs`` lists what can
-    be explained where a file gives several tensors, the proposed one first; empty where it gives one.
+    be explained where a file gives several tensors, the proposed one first; empty where it gives one. ``shape`` is of
+    the output for one image, ``kind`` what it seems to mean ("" if it cannot be explained), ``reason`` why.
     """
 
     name: str
@@ -49,6 +50,9 @@ class Proposal:
     class_names: tuple[str, ...]
     notes: tuple[str, ...]
     outputs: tuple[Output, ...] = ()
+    shape: tuple[int, ...] = ()
+    kind: str = ""
+    reason: str = ""
 
     @property
     def architecture(self) -> str | None:

@@ -15,7 +15,7 @@ from torch.export import Dim
 
 from explainers.attribution.batch import Batch
 from explainers.attribution.method import make_method
-from explainers.graph.export import from_program
+from explainers.graph.export import make_model, trace
 from explainers.graph.loader import load
 from explainers.graph.model import Model
 from explainers.jobs import Progress
@@ -57,7 +57,7 @@ def opened(request: pytest.FixtureRequest) -> Iterator[Opened]:
     network = (SHALLOW | WHOLE)[request.param]
     module, images = network.open()
     program = torch.export.export(module, (images[:2],), dynamic_shapes=({0: Dim("batch", min=1)},))
-    model = from_program(program, request.param, Preprocessing((network.size, network.size), network.size))
+    model = make_model(trace(program), request.param, Preprocessing((network.size, network.size), network.size))
     yield Opened(network, module, images, program, model)
     del module, program, model
     release()

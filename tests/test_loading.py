@@ -237,7 +237,7 @@ class NotFinite(nn.Module):
             r"2 x 3 x 16 x 16; leave .*Dim\(\"batch\"\)",
         ),
         (lambda: archived(nn.Flatten(), torch.zeros(2, 16, 16)), "does not map images"),
-        (lambda: archived(nn.Identity(), torch.zeros(2, 3, 8, 8)), "not as torch exports it"),
+        (lambda: archived(nn.Identity(), torch.zeros(2, 3, 8, 8)), "gives its image back"),
     ],
 )
 def test_what_cannot_be_a_model_is_refused_in_a_sentence(content: Callable[[], bytes], message: str) -> None:

@@ -253,14 +253,12 @@ def clean_payload(config: dict[str, Any], kind: str) -> dict[str, Any]:
     return {"config": clean(config["config"])}
 
 
-def signature(program: ExportedProgram) -> tuple[int, tuple[int, int], int]:
-    """The input's channels and its (height, width), and the number of classes.
-
-    Raises ModelError unless the input is one batch, of open size, of images of one size, and the output a tensor.
-    """
-    names = (*program.graph_signature.user_inputs, *program.graph_signature.user_outputs)
-    images, scores = (node.meta.get("val") for node in program.graph.nodes if node.name in names)
-    if not isinstance(images, Tensor) or not isinstance(scores, Tensor) or images.dim() != 4 or scores.dim() < 2:
+def check_images(program: ExportedProgram) -> None:
+    """Raise ModelError unless the input is one batch, of open size, of images of one size."""
+    (images,) = (
+        node.meta.get("val") for node in program.graph.nodes if node.name in program.graph_signature.user_inputs
+    )
+    if not isinstance(images, Tensor) or images.dim() != 4:
         raise ModelError(f"The program does not map images (batch, channels, height, width) to scores. {EXPORT_AGAIN}")
     batch, *image = images.shape
     if isinstance(batch, int) or not all(isinstance(length, int) for length in image):
@@ -269,5 +267,3 @@ def signature(program: ExportedProgram) -> tuple[int, tuple[int, int], int]:
             f"The program takes inputs of {found}; leave the number of images, the first, open and no other. "
             f"{EXPORT_AGAIN}"
         )
-    channels, height, width = image
-    return channels, (height, width), int(scores.shape[1])

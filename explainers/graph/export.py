@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import operator
@@ -9,6 +10,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,11 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from explainers.errors import ModelError
+from explainers.graph.cuts import sizes
+from explainers.graph.ends import show_both_sides, tidy_output
 from explainers.graph.model import Model, constant
 from explainers.info import Layer, ModelInfo
+from explainers.outputs import BINARY, check_kind, count_names, guess_kind, name_outputs
 from explainers.preprocessing import Preprocessing
 
 aten = torch.ops.aten
@@ -41,6 +46,40 @@ IDENTITIES = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What a person chose, or a file proposes, of how a model is read: names, and what its outputs mean.
+
+    ``kind`` is one of ``explainers.outputs.KINDS``, guessed if empty; ``unit`` and ``usual`` are of numbers.
+    """
+
+    class_names: Sequence[str] = ()
+    kind: str = ""
+    unit: str = ""
+    usual: Sequence[float] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A traced network in the one form, of which a Model can be made once.
+
+    ``weights`` are those that the file held, ``squashing`` is what was taken off its end, ``shape`` is of its output
+    for one image.
+    """
+
+    graph: fx.GraphModule
+    weights: Mapping[str, Float[Tensor, "..."]]
+    parameters: int
+    squashing: str
+    shape: tuple[int, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was taken off, in words."""
+        note = f"The file ends in a {self.squashing}; the scores before it are explained."
+        return (note,) if self.squashing else ()
+
+
 def export(
     module: nn.Module,
     name: str,
@@ -48,6 +87,7 @@ def export(
     class_names: Sequence[str] = (),
     source: str = "module",
     notes: Sequence[str] = (),
+    reading: Reading = Reading(),
 ) -> Model:
     """Export a torch module to a Model with a dynamic batch dimension.
 
@@ -63,59 +103,79 @@ def export(
         raise ModelError(f"The model {name} cannot be exported: {reason(error)}") from error
     finally:
         module.train(training)
-    return from_program(program, name, preprocessing, class_names, source, notes)
+    reading = dataclasses.replace(reading, class_names=reading.class_names or class_names)
+    return make_model(trace(program, name), name, preprocessing, reading, source, notes)
 
 
-def from_program(
-    program: ExportedProgram,
-    name: str,
-    preprocessing: Preprocessing,
-    class_names: Sequence[str] = (),
-    source: str = "program",
-    notes: Sequence[str] = (),
-) -> Model:
-    """Make a Model of an exported program: operators made functional, batch norm folded, layers and digests taken.
+def trace(program: ExportedProgram, name: str = "program") -> Traced:
+    """Bring an exported program into the one form: operators functional, batch norm folded, scores at the end.
 
-    Class names are made up ("class 0") where too few are given. Raises ModelError if the program does not take one
-    batch of images or does not return one tensor of floating-point outputs.
+    Raises ModelError if it does not take one batch of images or does not return one tensor of floating-point outputs.
     """
     graph = program.module(check_guards=False)
     assert isinstance(graph, fx.GraphModule)
     count = sum(tensor.numel() for tensor in program.parameters())
-    return from_graph(graph, program.state_dict, count, name, preprocessing, class_names, source, notes)
+    return trace_graph(graph, program.state_dict, count, name)
 
 
-def from_graph(
-    graph: fx.GraphModule,
-    state: Mapping[str, Float[Tensor, "..."]],
-    parameters: int,
-    name: str,
-    preprocessing: Preprocessing,
-    class_names: Sequence[str],
-    source: str,
-    notes: Sequence[str],
-) -> Model:
-    """Make a Model of a traced graph, which is changed on the way; ``state`` are the weights as the file held them."""
-    weights = weights_digest(state)
+def trace_graph(
+    graph: fx.GraphModule, weights: Mapping[str, Float[Tensor, "..."]], parameters: int, name: str
+) -> Traced:
+    """Bring a traced graph, which is changed on the way, into the one form; raises ModelError as ``trace`` does."""
     check_signature(graph, name)
     simplify(graph)
-    output = output_shape(graph)
-    count = output[0] if output else 1
-    names = [*class_names[:count], *(f"class {index}" for index in range(len(class_names), count))]
+    check_output(graph)
+    (image,) = graph.graph.find_nodes(op="placeholder")
+    height, width = image.meta["val"].shape[2:]
+    squashing = tidy_output(graph, (int(height), int(width)))
+    finish(graph)
+    shape = sizes(graph, graph.graph.output_node().all_input_nodes[0].meta["val"])[1:]
+    return Traced(graph, weights, parameters, squashing, shape)
+
+
+def make_model(
+    traced: Traced,
+    name: str,
+    preprocessing: Preprocessing,
+    reading: Reading = Reading(),
+    source: str = "program",
+    notes: Sequence[str] = (),
+) -> Model:
+    """Make a Model of a traced network: layers and digests taken, both sides of a yes-or-no shown.
+
+    Class names are made up ("class 0") where too few are given. Raises ModelError for outputs that are no scores, or
+    that cannot be of the kind asked for.
+    """
+    graph, kind = traced.graph, reading.kind or guess_kind(traced.shape, traced.squashing)[0]
+    check_kind(kind, traced.shape, reading.usual)
+    if kind == BINARY:
+        show_both_sides(graph)
+        finish(graph)
+    weights, names = weights_digest(traced.weights), name_outputs(kind, traced.shape[0], reading.class_names)
     info = ModelInfo(
         name=name,
         source=source,
         preprocessing=preprocessing,
-        class_names=tuple(names),
+        class_names=names,
         layers=layers(graph, preprocessing.size),
-        output_shape=output,
-        parameters=parameters,
-        digest=graph_digest(graph, weights),
+        output_shape=(count_names(kind, traced.shape[0]), *traced.shape[1:]),
+        parameters=traced.parameters,
+        digest=graph_digest(graph, weights, kind),
         weights_digest=weights,
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys([*notes, *traced.notes])),
         operators=tuple(sorted({str(node.target) for node in graph.graph.nodes if node.op == "call_function"})),
+        kind=kind,
+        unit=reading.unit,
+        usual=tuple(reading.usual),
     )
     return Model(info, graph)
+
+
+def finish(graph: fx.GraphModule) -> None:
+    """Clear away what nothing reads any more, after a graph was changed."""
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    note_batch_axes(graph)
 
 
 def simplify(graph: fx.GraphModule) -> None:
@@ -123,10 +183,8 @@ def simplify(graph: fx.GraphModule) -> None:
     keep_layer_names(graph)
     make_functional(graph)
     fold_batch_norm(graph)
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
+    finish(graph)
     graph.requires_grad_(False)
-    note_batch_axes(graph)
 
 
 def reason(error: Exception) -> str:
@@ -318,15 +376,17 @@ def add_constant(graph: fx.GraphModule, before: fx.Node, kind: str, tensor: Tens
     return node
 
 
-def output_shape(graph: fx.GraphModule) -> tuple[int, ...]:
-    """The shape of the output for one image."""
-    output = graph.graph.output_node().all_input_nodes[0].meta["val"]
-    if not isinstance(output, Tensor) or not output.dtype.is_floating_point or output.dim() < 2:
+def check_output(graph: fx.GraphModule) -> None:
+    """Raise ModelError unless a graph returns one tensor of floating-point numbers for each image."""
+    (node,) = graph.graph.output_node().all_input_nodes
+    output = node.meta["val"]
+    if node.op == "placeholder":
+        raise ModelError("The model gives its image back as it is, so there is nothing to explain. Upload a network.")
+    if not isinstance(output, Tensor) or not output.dtype.is_floating_point or output.dim() < 1:
         raise ModelError(
             "The model does not return floating-point scores of the shape (batch, classes, ...). "
             "Wrap it so that its forward returns the logits."
         )
-    return tuple(int(size) for size in output.shape[1:])
 
 
 def layers(graph: fx.GraphModule, size: tuple[int, int]) -> tuple[Layer, ...]:
@@ -370,9 +430,9 @@ def weights_digest(weights: Mapping[str, Float[Tensor, "..."]]) -> str:
     return digest.hexdigest()
 
 
-def graph_digest(graph: fx.GraphModule, weights: str) -> str:
-    """SHA-256 of the program's calls, in order, and of its weights."""
-    digest = hashlib.sha256(weights.encode())
+def graph_digest(graph: fx.GraphModule, weights: str, kind: str) -> str:
+    """SHA-256 of the program's calls, in order, of its weights and of what its outputs mean."""
+    digest = hashlib.sha256(f"{weights} {kind}".encode())
     for node in graph.graph.nodes:
         digest.update(f"{node.op} {node.name} {node.target} {node.args} {node.kwargs};".encode())
     return digest.hexdigest()

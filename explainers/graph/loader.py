@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 import torch
-from torch.export import ExportedProgram
 
 from explainers.errors import ModelError, UnsafeFileError
 from explainers.graph import architectures, zoo
-from explainers.graph.archive import EXPORT_AGAIN, open_archive, signature
+from explainers.graph.archive import EXPORT_AGAIN, check_images, open_archive
 from explainers.graph.checkpoint import (
     Weights,
     check_entries,
@@ -23,11 +22,13 @@ from explainers.graph.checkpoint import (
     telling,
 )
 from explainers.graph.class_names import imagenet_names
-from explainers.graph.export import export, from_program
+from explainers.graph.cuts import sizes
+from explainers.graph.ends import propose_preprocessing
+from explainers.graph.export import Reading, Traced, export, finish, make_model, trace
 from explainers.graph.model import Model
-from explainers.graph.onnx.builder import DYNAMIC
 from explainers.graph.onnx.file import parse
-from explainers.graph.onnx.importer import Imported, build, import_graph
+from explainers.graph.onnx.importer import import_graph
+from explainers.outputs import check_kind, count_names, guess_kind
 from explainers.preprocessing import Preprocessing
 from explainers.proposal import Guess, Proposal
 from explainers.settings import settings
@@ -53,36 +54,38 @@ def load(
     preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] = (),
     name: str | None = None,
+    kind: str | None = None,
+    unit: str = "",
+    usual: Sequence[float] = (),
 ) -> Model:
     """Make a Model of a model file; what is not given is taken from the proposal.
 
-    Raises UnsafeFileError and ModelError as ``propose`` does, and ModelError if weights do not fit the architecture,
-    class names do not match the outputs, the model cannot be exported, or its outputs are not finite.
+    ``kind`` says what the outputs mean, see ``explainers.outputs.KINDS``. Raises UnsafeFileError and ModelError as
+    ``propose`` does, and ModelError if weights do not fit the architecture, class names do not match the outputs, the
+    model cannot be exported, or its outputs are not finite or mean something that cannot be explained.
     """
     proposal, content = read(data, file_name, architecture, preprocessing.size if preprocessing else None)
     name = name or proposal.name
     preprocessing = preprocessing or proposal.preprocessing
     class_names = tuple(class_names) or proposal.class_names
-    check_choices(proposal, preprocessing, class_names)
-    if isinstance(content, ExportedProgram):
-        with telling("The program is not as torch exports it", EXPORT_AGAIN):
-            model = from_program(content, name, preprocessing, class_names, "pt2", proposal.notes)
-    elif isinstance(content, Imported):
-        model = build(content, name, preprocessing, class_names)
+    reading = Reading(class_names, kind or proposal.kind, unit, usual)
+    check_choices(proposal, preprocessing, reading)
+    if isinstance(content, Traced):
+        model = make_model(content, name, preprocessing, reading, proposal.format, proposal.notes)
     else:
         chosen = architecture or proposal.architecture
         if chosen is None:
             raise ModelError(proposal.notes[-1])
         module, notes = zoo.fill(chosen, content, proposal.classes, proposal.channels, preprocessing.size)
         source = f"{proposal.format} as {chosen}"
-        model = export(module, name, preprocessing, class_names, source, [*proposal.notes, *notes])
+        model = export(module, name, preprocessing, class_names, source, [*proposal.notes, *notes], reading)
     check_outputs(model)
     return model
 
 
 def read(
     data: bytes, file_name: str, architecture: str | None, size: tuple[int, int] | None = None
-) -> tuple[Proposal, Weights | ExportedProgram | Imported]:
+) -> tuple[Proposal, Weights | Traced]:
     """Read a file by the format that its content shows; returns the proposal with what it was made from.
 
     ``size`` (height, width) is for ONNX files that leave the size of images open.
@@ -134,36 +137,53 @@ def sniff_zip(data: bytes) -> str:
     raise ModelError("The file is a zip archive but not one that torch wrote. Upload the model file itself.")
 
 
-def read_archive(data: bytes, file_name: str) -> tuple[Proposal, ExportedProgram]:
-    """Open a ``.pt2`` archive; the preprocessing is ImageNet's, for want of better knowledge."""
+def read_archive(data: bytes, file_name: str) -> tuple[Proposal, Traced]:
+    """Open a ``.pt2`` archive, with the preprocessing that is in it, as far as it is."""
     program = open_archive(data)
     with telling("The program is not as torch exports it", EXPORT_AGAIN):
-        channels, size, classes = signature(program)
-    default = Preprocessing()
-    scaling = (default.mean, default.std) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
-    preprocessing = Preprocessing(size, round(min(size) * 256 / 224), *scaling)
-    notes = ("The archive does not say how images are prepared: check size, mean and standard deviation.",)
-    names = imagenet_names() if classes == 1000 else ()
-    return Proposal(plain_name(file_name), "pt2", (), (), classes, channels, preprocessing, names, notes), program
+        check_images(program)
+        traced = trace(program)
+        return propose_traced(traced, file_name, "pt2"), traced
 
 
-def read_onnx(data: bytes, file_name: str, size: tuple[int, int] | None) -> tuple[Proposal, Imported]:
+def read_onnx(data: bytes, file_name: str, size: tuple[int, int] | None) -> tuple[Proposal, Traced]:
     """Import an ONNX file, with the preprocessing and class names that are in it, as far as they are."""
     made = import_graph(parse(data), size)
-    if not made.batched:
-        raise ModelError(f"The ONNX file's output does not keep the images of a batch apart. {DYNAMIC}.")
-    proposal = Proposal(
-        name=plain_name(file_name),
-        format="onnx",
-        guesses=(),
-        choices=(),
-        classes=made.classes,
-        channels=made.file.channels,
-        preprocessing=made.preprocessing,
-        class_names=made.class_names,
-        notes=made.notes,
+    file = made.file
+    return propose_traced(made.traced, file_name, "onnx", file.class_names, made.notes, file.pixels), made.traced
+
+
+def propose_traced(
+    traced: Traced,
+    file_name: str,
+    form: str,
+    class_names: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    pixels: bool = False,
+) -> Proposal:
+    """Propose how a network that brings its own graph is read; a normalisation in the graph is taken off it."""
+    (image,) = traced.graph.graph.find_nodes(op="placeholder")
+    _, channels, height, width = sizes(traced.graph, image.meta["val"])
+    preprocessing, note = propose_preprocessing(traced.graph, (height, width), pixels)
+    finish(traced.graph)
+    kind, reason = guess_kind(traced.shape, traced.squashing)
+    classes = traced.shape[0]
+    if len(class_names) not in (classes, count_names(kind, classes)):
+        class_names = imagenet_names() if traced.shape == (1000,) else ()
+    return Proposal(
+        plain_name(file_name),
+        form,
+        (),
+        (),
+        classes,
+        channels,
+        preprocessing,
+        tuple(class_names),
+        (*notes, *traced.notes, note),
+        shape=traced.shape,
+        kind=kind,
+        reason=reason,
     )
-    return proposal, made
 
 
 def propose_architecture(weights: Weights, kind: str, file_name: str, architecture: str | None) -> Proposal:
@@ -171,6 +191,8 @@ def propose_architecture(weights: Weights, kind: str, file_name: str, architectu
     guesses = architectures.guess(weights, file_name)
     chosen = architecture or (guesses[0].architecture if guesses else DEFAULT)
     classes, channels = architectures.measure(chosen, weights)
+    shape = zoo.output_shape(chosen, classes)
+    meaning, reason = guess_kind(shape, "")
     return Proposal(
         plain_name(file_name),
         kind,
@@ -181,6 +203,9 @@ def propose_architecture(weights: Weights, kind: str, file_name: str, architectu
         zoo.preprocessing(chosen, channels),
         zoo.class_names(chosen, classes),
         (*weights.notes, *(() if architecture else doubt(guesses))),
+        shape=shape,
+        kind=meaning,
+        reason=reason,
     )
 
 
@@ -204,16 +229,18 @@ def plain_name(file_name: str) -> str:
     return "".join(letter for letter in stem if letter.isprintable())[:80] or "model"
 
 
-def check_choices(proposal: Proposal, preprocessing: Preprocessing, class_names: Sequence[str]) -> None:
-    """Raise ModelError unless channels and class names agree with the file, and there are not too many classes."""
+def check_choices(proposal: Proposal, preprocessing: Preprocessing, reading: Reading) -> None:
+    """Raise ModelError unless channels, kind and class names agree with the file, and it has not too many classes."""
+    check_kind(reading.kind, proposal.shape)
     if proposal.classes > settings().model_classes:
         raise ModelError(
             f"The model has {proposal.classes:,} outputs; at most {settings().model_classes:,} are explained. "
             "Upload a model of fewer classes."
         )
-    if class_names and len(class_names) != proposal.classes:
+    names, given = count_names(reading.kind, proposal.classes), len(reading.class_names)
+    if given and given not in (names, proposal.classes):
         raise ModelError(
-            f"The file names {len(class_names)} classes, the model has {proposal.classes}. Give one name for each "
+            f"The file names {given} classes, the model has {names}. Give one name for each "
             "of the model's outputs, in their order, or none."
         )
     if proposal.format in ("pt2", "onnx") and preprocessing.size != proposal.preprocessing.size:

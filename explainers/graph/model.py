@@ -156,6 +156,8 @@ def score(
     repeats = len(outputs) // len(targets)
     rows = torch.arange(len(outputs), device=outputs.device)
     chosen = outputs[rows, torch.tensor([target.index for target in targets] * repeats)]
+    if any(target.usual for target in targets):
+        chosen = chosen - torch.tensor([target.usual for target in targets] * repeats)
     contrast = [target.versus for target in targets]
     if all(versus is None for versus in contrast):
         return chosen

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from explainers import errors
 from explainers.errors import LightboxError, ModelError
 from explainers.preprocessing import Preprocessing
-from explainers.proposal import Guess, Proposal
+from explainers.proposal import Guess, Output, Proposal
 from explainers.settings import settings
 
 if TYPE_CHECKING:
@@ -85,8 +85,12 @@ def propose(
     from explainers.graph.stored import frozen
 
     found = frozen(delegate("propose", data, file_name, {"architecture": architecture}, waiting)[0])
-    guesses = tuple(Guess(**guess) for guess in found["guesses"])
-    return Proposal(**{**found, "guesses": guesses, "preprocessing": Preprocessing(**frozen(found["preprocessing"]))})
+    made = {
+        "guesses": tuple(Guess(**guess) for guess in found["guesses"]),
+        "outputs": tuple(Output(**frozen(output)) for output in found["outputs"]),
+        "preprocessing": Preprocessing(**frozen(found["preprocessing"])),
+    }
+    return Proposal(**{**found, **made})
 
 
 def load(data: bytes, file_name: str, waiting: Callable[[], object] = lambda: None, **given: Any) -> Model:

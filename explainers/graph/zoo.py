@@ -65,6 +65,15 @@ def build_torchvision(name: str, classes: int) -> nn.Module:
     return module
 
 
+def output_shape(architecture: str, classes: int) -> tuple[int, ...]:
+    """The shape of an architecture's output for one image: a score for each class, or a map of them."""
+    from torchvision import models
+
+    library, _, name = architecture.partition("/")
+    segments = library == "torchvision" and name in models.list_models(module=models.segmentation)
+    return (classes, *torchvision_preprocessing(name).size) if segments else (classes,)
+
+
 def preprocessing(architecture: str, channels: int) -> Preprocessing:
     """The preprocessing with which the architecture's published weights were evaluated, for that many channels."""
     library, _, name = architecture.partition("/")
