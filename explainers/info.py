@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass
 
 from explainers.errors import SelectionError
-from explainers.outputs import CLASSES, name_decisions
+from explainers.outputs import BINARY, CLASSES, NUMBERS, name_decisions
 from explainers.preprocessing import Preprocessing
 
 
@@ -69,6 +69,21 @@ class ModelInfo:
     def decision_names(self) -> tuple[str, ...]:
         """What the model can decide: its classes; of findings, that each is there, then that each is not."""
         return name_decisions(self.kind, self.class_names, self.usual)
+
+    @property
+    def score_unit(self) -> str:
+        """What scores are measured in: logits, or the unit of the numbers."""
+        return (self.unit or "units of the output") if self.kind == NUMBERS else "logit"
+
+    def output_of(self, decision: int) -> int:
+        """The output that a decision is about: that of its class, or the finding that is there or not."""
+        return decision % len(self.class_names)
+
+    def decisions_about(self, output: int) -> tuple[int, ...]:
+        """The decisions about an output, only one of which is taken; () where all outputs share one decision."""
+        if self.kind in (CLASSES, BINARY):
+            return ()
+        return tuple(range(output, len(self.decision_names), len(self.class_names)))
 
     @property
     def gives_map(self) -> bool:

@@ -59,6 +59,13 @@ class Prediction(Result):
             return (self.top(1)[0],)
         return tuple(self.decision(info, index) for index in range(len(self.logits)))
 
+    def likelihood(self, info: ModelInfo, decision: int) -> float:
+        """The probability of a decision, of a finding that is not there that of not; NaN for numbers."""
+        if not len(self.probabilities):
+            return float("nan")
+        likely = float(self.probabilities[info.output_of(decision)])
+        return likely if decision < len(info.class_names) else 1 - likely
+
     def decision(self, info: ModelInfo, index: int) -> int:
         """The decision that an output is about: its class; for a finding, whether it is there."""
         count = len(info.class_names)

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from components.following import finished, follow
 from components.headline import plain
 from components.heatmap import View, blend, locate
+from components.prediction import tell_score
 from components.prototypes.part_sources import LEARNT, find_sample, find_sources, find_splits
 from components.scene import Scene
 from components.session import open_picture, say_in_link
@@ -155,7 +156,7 @@ def draw_change(scene: Scene, found: PartMaps, rejected: Collection[int], typica
         for without in ((), rejected)
     )
     rows = [
-        (name, f"{before.probabilities[index]:.0%}", f"{after.probabilities[index]:.0%}")
+        (name, tell_score(scene.info, before, index), tell_score(scene.info, after, index))
         for index, name in enumerate(scene.info.class_names)
     ]
     draw_table("this picture", rows)

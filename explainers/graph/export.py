@@ -143,8 +143,7 @@ def make_model(
 ) -> Model:
     """Make a Model of a traced network: layers and digests taken, both sides of a yes-or-no shown.
 
-    Class names are made up ("class 0") where too few are given. Raises ModelError for outputs that are no scores, or
-    that cannot be of the kind asked for.
+    Class names are made up where too few are given. Raises ModelError for outputs that are not of the kind asked for.
     """
     graph, kind = traced.graph, reading.kind or guess_kind(traced.shape, traced.squashing)[0]
     check_kind(kind, traced.shape, reading.usual)
