@@ -18,6 +18,9 @@ from explainers.attribution.method import Attribution, Method
 from explainers.predictions import Prediction
 from explainers.subjects import Case
 
+#: What is said above the heatmaps of all findings.
+EACH = "The heatmaps show what speaks for each finding, the likeliest first."
+
 #: How many stand beside each other.
 COLUMNS = 5
 

@@ -39,7 +39,7 @@ def tell_decision(info: ModelInfo, prediction: Prediction) -> str:
 
     if info.kind == NUMBERS:
         return "measures " + "; ".join(
-            tell(index, " ") + tell_usual(info, prediction, index) for index in prediction.top()
+            tell(index, ": ") + tell_usual(info, prediction, index) for index in prediction.top()
         )
     if info.gives_map:
         shown = [1] if info.kind == BINARY else prediction.top(3) if info.kind == FINDINGS else [best]

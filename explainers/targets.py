@@ -77,7 +77,10 @@ def choose_target(
     number's usual value. One side of a yes-or-no needs no contrast: its score is its lead over the other.
     """
     best = prediction.top(2)
-    index = best[0] if wanted == PREDICTED else find_class(info, wanted)
+    if wanted != PREDICTED:
+        index = find_class(info, wanted)
+    else:  # of a map of one class, that class, however small it is
+        index = 1 if info.gives_map and info.kind == BINARY else best[0]
     if not versus:
         return Target(index, region=region)
     if versus == USUAL and info.usual:

@@ -24,7 +24,7 @@ from explainers.graph.cuts import sizes
 from explainers.graph.ends import show_both_sides, tidy_output
 from explainers.graph.model import Model, constant
 from explainers.info import Layer, ModelInfo
-from explainers.outputs import BINARY, check_kind, count_names, guess_kind, name_outputs
+from explainers.outputs import BINARY, CLASSES, check_kind, count_names, guess_kind, name_outputs
 from explainers.preprocessing import Preprocessing
 
 aten = torch.ops.aten
@@ -429,7 +429,7 @@ def weights_digest(weights: Mapping[str, Float[Tensor, "..."]]) -> str:
     return digest.hexdigest()
 
 
-def graph_digest(graph: fx.GraphModule, weights: str, kind: str) -> str:
+def graph_digest(graph: fx.GraphModule, weights: str, kind: str = CLASSES) -> str:
     """SHA-256 of the program's calls, in order, of its weights and of what its outputs mean."""
     digest = hashlib.sha256(f"{weights} {kind}".encode())
     for node in graph.graph.nodes:
