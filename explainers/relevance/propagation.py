@@ -14,8 +14,9 @@ from torch import Tensor, fx
 from explainers.errors import SelectionError
 from explainers.jobs import passes
 from explainers.relevance.composites import Assignment, Composite, assign, choose_composite, composite
+from explainers.relevance.elementary import approximate
 from explainers.relevance.operators import RULES
-from explainers.relevance.step import Account, Relevance, Step, unsupported
+from explainers.relevance.step import Account, Relevance, Step
 from explainers.relevance.tape import Tape, find_node
 
 #: How many bytes of one node's relevance stay in the processor's cache until the next node reads them.
@@ -63,7 +64,7 @@ def propagate(
     to read relevance ("": the input). ``mask`` multiplies the relevance of layers on the way and broadcasts to
     [seed, batch, ...]. ``rules`` default to the composite chosen for the graph. With ``account`` the result says
     where relevance ended. Counts as one backward pass. Raises SelectionError for unknown layers, or a stop that does
-    not lead to the start, and UnsupportedOperatorError for an operator without a rule.
+    not lead to the start.
     """
     model = tape.model
     if rules is None:
@@ -151,15 +152,14 @@ def walk(
 
 
 def visit(step: Step) -> Iterator[tuple[fx.Node, int, Relevance]]:
-    """Apply the rule of one operator; raises UnsupportedOperatorError if it has none."""
+    """Apply the rule of one operator, or go by gradient x input if it has none."""
     if step.node.target is operator.getitem:
         source, place = cast(tuple[fx.Node, int], step.node.args)
         yield source, place, step.relevance
-    elif step.node.target in RULES:
-        for source, part in RULES[step.node.target](step):
-            yield source, 0, part
     else:
-        raise unsupported(step.node)
+        for source, part in RULES.get(step.node.target, approximate)(step):
+            if source in step.sources:
+                yield source, 0, part
 
 
 def gather(parts: Sequence[Relevance]) -> Relevance:
