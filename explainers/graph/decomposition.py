@@ -5,7 +5,6 @@ What follows relevance then meets the parts, and the same function gives the sam
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -22,8 +21,16 @@ aten = torch.ops.aten
 def write_out(graph: fx.GraphModule) -> None:
     """Replace every operator of DECOMPOSED or REWRITTEN by the operators that it is made of."""
     for node in list(graph.graph.nodes):
-        if node.op == "call_function" and (function := decomposition(node.target)):
-            inline(graph, node, trace(node, function))
+        function = decomposition(node.target) if node.op == "call_function" else None
+        parts = trace(node, function) if function else None
+        if parts is not None and is_enough(node, parts):
+            inline(graph, node, parts)
+
+
+def is_enough(node: fx.Node, parts: fx.Graph) -> bool:
+    """Whether a traced graph gives all the outputs of a node that are read."""
+    made = parts.output_node().args[0]
+    return isinstance(made, fx.Node) or all(user.args[1] < len(made) for user in node.users)
 
 
 def decomposition(target: Any) -> Callable[..., Any] | None:
@@ -67,7 +74,6 @@ def inline(graph: fx.GraphModule, node: fx.Node, parts: fx.Graph) -> None:
     made: Any = fx.node.map_arg(parts.output_node().args[0], copies.__getitem__)
     pairs = [(node, made)] if isinstance(made, fx.Node) else [(user, made[user.args[1]]) for user in [*node.users]]
     for old, new in pairs:
-        assert old is node or old.target is operator.getitem
         new.meta["layers"] = [*new.meta.get("layers", []), *old.meta["layers"]]
         old.replace_all_uses_with(new)
         graph.graph.erase_node(old)
@@ -90,7 +96,8 @@ def convolve(
     """The convolution of as many dimensions as the weight has."""
     name = f"conv_transpose{weight.dim() - 2}d" if transposed else f"conv{weight.dim() - 2}d"
     rest = (output_padding, groups, dilation) if transposed else (dilation, groups)
-    return getattr(functional, name)(values, weight, bias, stride, padding, *rest)  # type: ignore[no-any-return]
+    found: Tensor = getattr(functional, name)(values, weight, bias, stride, padding, *rest)
+    return found
 
 
 def normalise_instances(
@@ -147,12 +154,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) 
 
 def copy(target: Tensor, source: Tensor, *_: Any) -> Tensor:
     """The source in the target's shape and type, which torch cannot differentiate as one operator."""
-    return source.expand_as(target).to(target.dtype) if source.dtype != target.dtype else source.expand_as(target)
+    source = source.expand_as(target)
+    return source if source.dtype == target.dtype else source.to(target.dtype)
 
 
 #: What torch's own decompositions write out.
 DECOMPOSED = frozenset(
-    [
+    {
         "lstm",
         "gru",
         "rnn_tanh",
@@ -163,7 +171,7 @@ DECOMPOSED = frozenset(
         "rnn_relu_cell",
         "cosine_similarity",
         "bilinear",
-    ]
+    }
 )
 
 #: What is written out by a function of the same arguments; of several outputs the first, the only one read.

@@ -123,5 +123,5 @@ def mask_node(step: Step) -> Any:
 def ungroup(pulled: Float[Tensor, "seed *larger"], operand: Float[Tensor, "*shape"]) -> Float[Tensor, "seed *shape"]:
     """Sum over the queries that shared a key or value, and along what was repeated."""
     if pulled.dim() == operand.dim() + 1 and operand.dim() > 2 and 1 < operand.shape[-3] < pulled.shape[-3]:
-        pulled = pulled.unflatten(-3, (operand.shape[-3], -1)).sum(-3)
+        pulled = pulled.reshape(*pulled.shape[:-3], operand.shape[-3], -1, *pulled.shape[-2:]).sum(-3)
     return fit(pulled, operand)
