@@ -47,19 +47,18 @@ def trace(node: fx.Node, function: Callable[..., Any]) -> fx.Graph:
     mode = detect_fake_mode([source.meta["val"] for source in sources])
 
     def fake(value: Any) -> Any:
-        """A leaf that asks for gradients, for which torch writes out what it else computes in one piece."""
-        if not isinstance(value, Tensor):
-            return value
-        value = value if isinstance(value, FakeTensor) or mode is None else mode.from_tensor(value)
-        return value.detach().requires_grad_(value.dtype.is_floating_point)
+        known = not isinstance(value, Tensor) or isinstance(value, FakeTensor) or mode is None
+        return value if known else mode.from_tensor(value)
 
     def call(*values: Any) -> Any:
         known = dict(zip(sources, values, strict=True))
         arguments, keywords = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
         return function(*arguments, **keywords)
 
-    made = make_fx(call, pre_dispatch=True)(*(fake(source.meta["val"]) for source in sources))
-    return made.graph
+    first, *rest = (fake(source.meta["val"]) for source in sources)
+    if isinstance(first, Tensor):  # one that asks for gradients, for which torch writes out what it has in one piece
+        first = first.detach().requires_grad_(first.dtype.is_floating_point)
+    return make_fx(call, pre_dispatch=True)(first, *rest).graph
 
 
 def inline(graph: fx.GraphModule, node: fx.Node, parts: fx.Graph) -> None:
@@ -152,6 +151,18 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) 
     return (functional.scaled_dot_product_attention(query, key, value, mask, 0.0, causal, scale=scale),)
 
 
+def compare(left: Tensor, right: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """The cosine of the angle: a product over the norms."""
+    norms = [torch.linalg.vector_norm(one, dim=dim).clamp_min(eps) for one in (left, right)]
+    return (left * right).sum(dim) / (norms[0] * norms[1])
+
+
+def multiply_pairs(left: Tensor, right: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A sum over the products of two inputs' entries."""
+    made = torch.einsum("...i,oij,...j->...o", left, weight, right)
+    return made if bias is None else made + bias
+
+
 def copy(target: Tensor, source: Tensor, *_: Any) -> Tensor:
     """The source in the target's shape and type, which torch cannot differentiate as one operator."""
     source = source.expand_as(target)
@@ -169,8 +180,6 @@ DECOMPOSED = frozenset(
         "gru_cell",
         "rnn_tanh_cell",
         "rnn_relu_cell",
-        "cosine_similarity",
-        "bilinear",
     }
 )
 
@@ -194,5 +203,7 @@ REWRITTEN: dict[str, Callable[..., Any]] = {
     "addcdiv": add_quotient,
     "lerp": interpolate,
     "copy": copy,
+    "cosine_similarity": compare,
+    "bilinear": multiply_pairs,
     "native_dropout": lambda values, *_: (values,),
 }

@@ -152,13 +152,16 @@ class Step:
         if not all(made[place].requires_grad for place in cotangents):
             raise NotImplementedError(f"{target} has no derivative")
         batched = any(len(cotangent) > 1 for cotangent in cotangents.values())
-        found = torch.autograd.grad(
-            [made[place] for place in cotangents],
-            list(leaves.values()),
-            [mirror(cotangent if batched else cotangent[0]) for cotangent in cotangents.values()],
-            is_grads_batched=batched,
-            allow_unused=True,
-        )
+        try:
+            found = torch.autograd.grad(
+                [made[place] for place in cotangents],
+                list(leaves.values()),
+                [mirror(cotangent if batched else cotangent[0]) for cotangent in cotangents.values()],
+                is_grads_batched=batched,
+                allow_unused=True,
+            )
+        except RuntimeError as error:  # torch does not always raise the kind that says so
+            raise NotImplementedError(f"{target} has no derivative") if "implemented" in str(error) else error
         count = len(next(iter(cotangents.values())))
         return {
             node: leaf.new_zeros(count, *leaf.shape) if grad is None else mirror(grad if batched else grad[None])
