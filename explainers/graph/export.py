@@ -21,6 +21,7 @@ from torch.export import Dim, ExportedProgram
 
 from explainers.errors import ModelError
 from explainers.graph.cuts import sizes
+from explainers.graph.decomposition import write_out
 from explainers.graph.ends import show_both_sides, tidy_output
 from explainers.graph.model import Model, constant
 from explainers.info import Layer, ModelInfo
@@ -181,6 +182,8 @@ def simplify(graph: fx.GraphModule) -> None:
     """Bring a traced graph into the one form that everything else reads: functional, without batch norm or grads."""
     keep_layer_names(graph)
     make_functional(graph)
+    with _tracing:
+        write_out(graph)
     fold_batch_norm(graph)
     finish(graph)
     graph.requires_grad_(False)
