@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from explainers.errors import ModelError, UnsafeFileError
 from explainers.graph import architectures, zoo
-from explainers.graph.archive import EXPORT_AGAIN, open_archive, signature
+from explainers.graph.archive import open_archive, signature
 from explainers.graph.checkpoint import (
     Weights,
     check_entries,
@@ -28,6 +28,7 @@ from explainers.graph.model import Model
 from explainers.graph.onnx.builder import DYNAMIC
 from explainers.graph.onnx.file import parse
 from explainers.graph.onnx.importer import Imported, build, import_graph
+from explainers.graph.program import EXPORT_AGAIN
 from explainers.preprocessing import Preprocessing
 from explainers.proposal import Guess, Proposal
 from explainers.settings import settings
@@ -143,15 +144,27 @@ def sniff_zip(data: bytes) -> str:
 
 def read_archive(data: bytes, file_name: str, output: str | None = None) -> tuple[Proposal, ExportedProgram]:
     """Open a ``.pt2`` archive; the preprocessing is ImageNet's, for want of better knowledge."""
-    program = open_archive(data)
+    archive = open_archive(data, output)
     with telling("The program is not as torch exports it", EXPORT_AGAIN):
-        channels, size, classes = signature(program)
+        channels, size, classes = signature(archive.program)
     default = Preprocessing()
     scaling = (default.mean, default.std) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
-    preprocessing = Preprocessing(size, round(min(size) * 256 / 224), *scaling)
-    notes = ("The archive does not say how images are prepared: check size, mean and standard deviation.",)
-    names = imagenet_names() if classes == 1000 else ()
-    return Proposal(plain_name(file_name), "pt2", (), (), classes, channels, preprocessing, names, notes), program
+    proposal = Proposal(
+        name=plain_name(file_name),
+        format="pt2",
+        guesses=(),
+        choices=(),
+        classes=classes,
+        channels=channels,
+        preprocessing=Preprocessing(size, round(min(size) * 256 / 224), *scaling),
+        class_names=imagenet_names() if classes == 1000 else (),
+        notes=(
+            "The archive does not say how images are prepared: check size, mean and standard deviation.",
+            *archive.notes,
+        ),
+        outputs=archive.outputs,
+    )
+    return proposal, archive.program
 
 
 def read_onnx(
