@@ -14,6 +14,7 @@ from torch.export import ExportedProgram
 from explainers.errors import ModelError, UnsafeFileError
 from explainers.graph import architectures, zoo
 from explainers.graph.archive import open_archive, signature
+from explainers.graph.bounds import check_memory
 from explainers.graph.checkpoint import (
     Weights,
     check_entries,
@@ -61,7 +62,7 @@ def load(
 
     ``output`` picks one of several by its name. Raises UnsafeFileError and ModelError as ``propose`` does, and
     ModelError if weights do not fit the architecture, class names do not match the outputs, the model cannot be
-    exported, or its outputs are not finite.
+    exported, takes too much memory, or its outputs are not finite.
     """
     proposal, content = read(data, file_name, architecture, preprocessing.size if preprocessing else None, output)
     name = name or proposal.name
@@ -80,6 +81,8 @@ def load(
         module, notes = zoo.fill(chosen, content, proposal.classes, proposal.channels, preprocessing.size)
         source = f"{proposal.format} as {chosen}"
         model = export(module, name, preprocessing, class_names, source, [*proposal.notes, *notes])
+    if proposal.format in ("pt2", "onnx"):
+        check_memory(model)
     check_outputs(model)
     return model
 

@@ -318,6 +318,11 @@ def clean(item: Any, field: str = "") -> Any:
         return [clean(one, field) for one in item]
     if not isinstance(item, dict):
         return Layout.Strided if field in ("layout", "as_layout") else item
+    if field == "as_graph":
+        raise UnsafeFileError(
+            "The program has a graph as an argument, which is none of the operators, names and sizes that are "
+            f"accepted from an archive. {EXPORT_AGAIN}"
+        )
     if field in ("device", "as_device"):
         return {"type": "cpu", "index": None}
     if field == "metadata":
