@@ -96,7 +96,7 @@ class CleanProgram:
     """A program that is safe to open, as plain data.
 
     ``outputs`` are those that can be explained, the kept one first, where the file gives several. ``precision`` says
-    which types of the program became which, and ``notes`` that they did.
+    which types of the program became which, and ``notes`` what of all this people should know.
     """
 
     content: dict[str, Any]
@@ -133,7 +133,10 @@ def clean_program(program: dict[str, Any], output: str | None = None) -> CleanPr
             "treespec_namedtuple_fields": {},
         },
     }
-    return CleanProgram(content, outputs, precision, () if converted == cleaned else (SINGLE,))
+    others = ", ".join(f"'{one.name}'" for one in outputs[1:])
+    notes = [f"Of the program's outputs, '{outputs[0].name}' is explained, not {others}."] if outputs else []
+    notes += [] if converted == cleaned else [SINGLE]
+    return CleanProgram(content, outputs, precision, tuple(notes))
 
 
 # One graph without wrappers
