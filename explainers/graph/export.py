@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from explainers.errors import ModelError
+from explainers.graph.decomposition import write_out
 from explainers.graph.model import Model, constant
 from explainers.info import Layer, ModelInfo
 from explainers.preprocessing import Preprocessing
@@ -122,6 +123,8 @@ def simplify(graph: fx.GraphModule) -> None:
     """Bring a traced graph into the one form that everything else reads: functional, without batch norm or grads."""
     keep_layer_names(graph)
     make_functional(graph)
+    with _tracing:
+        write_out(graph)
     fold_batch_norm(graph)
     graph.graph.eliminate_dead_code()
     graph.recompile()
