@@ -6,13 +6,15 @@ import io
 import re
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import PurePath
 
 import torch
 
 from explainers.errors import ModelError, UnsafeFileError
 from explainers.graph import architectures, zoo
-from explainers.graph.archive import EXPORT_AGAIN, check_images, open_archive
+from explainers.graph.archive import check_images, open_archive
+from explainers.graph.bounds import check_memory
 from explainers.graph.checkpoint import (
     Weights,
     check_entries,
@@ -28,6 +30,7 @@ from explainers.graph.export import Reading, Traced, export, finish, make_model,
 from explainers.graph.model import Model
 from explainers.graph.onnx.file import parse
 from explainers.graph.onnx.importer import import_graph
+from explainers.graph.program import EXPORT_AGAIN
 from explainers.outputs import check_kind, count_names, guess_kind
 from explainers.preprocessing import Preprocessing
 from explainers.proposal import Guess, Proposal
@@ -37,13 +40,14 @@ from explainers.settings import settings
 DEFAULT = "torchvision/resnet50"
 
 
-def propose(data: bytes, file_name: str, architecture: str | None = None) -> Proposal:
+def propose(data: bytes, file_name: str, architecture: str | None = None, output: str | None = None) -> Proposal:
     """Tell what a model file seems to hold, without running it.
 
-    ``architecture`` overrules the best guess. Raises UnsafeFileError for a file that could run code when opened, and
-    ModelError for one that is damaged or of an unknown format.
+    ``architecture`` overrules the best guess, ``output`` picks one of several by its name in ``Proposal.outputs``.
+    Raises UnsafeFileError for a file that could run code when opened, and ModelError for one that is damaged, of an
+    unknown format, or without that output.
     """
-    return read(data, file_name, architecture)[0]
+    return read(data, file_name, architecture, output=output)[0]
 
 
 def load(
@@ -57,14 +61,16 @@ def load(
     kind: str | None = None,
     unit: str = "",
     usual: Sequence[float] = (),
+    output: str | None = None,
 ) -> Model:
     """Make a Model of a model file; what is not given is taken from the proposal.
 
-    ``kind`` says what the outputs mean, see ``explainers.outputs.KINDS``. Raises UnsafeFileError and ModelError as
+    ``output`` picks one of several by its name; ``kind`` says what the outputs mean, see ``explainers.outputs.KINDS``.
+    Raises UnsafeFileError and ModelError as
     ``propose`` does, and ModelError if weights do not fit the architecture, class names do not match the outputs, the
     model cannot be exported, or its outputs are not finite or mean something that cannot be explained.
     """
-    proposal, content = read(data, file_name, architecture, preprocessing.size if preprocessing else None)
+    proposal, content = read(data, file_name, architecture, preprocessing.size if preprocessing else None, output)
     name = name or proposal.name
     preprocessing = preprocessing or proposal.preprocessing
     class_names = tuple(class_names) or proposal.class_names
@@ -79,12 +85,18 @@ def load(
         module, notes = zoo.fill(chosen, content, proposal.classes, proposal.channels, preprocessing.size)
         source = f"{proposal.format} as {chosen}"
         model = export(module, name, preprocessing, class_names, source, [*proposal.notes, *notes], reading)
+    if proposal.format in ("pt2", "onnx"):
+        check_memory(model)
     check_outputs(model)
     return model
 
 
 def read(
-    data: bytes, file_name: str, architecture: str | None, size: tuple[int, int] | None = None
+    data: bytes,
+    file_name: str,
+    architecture: str | None,
+    size: tuple[int, int] | None = None,
+    output: str | None = None,
 ) -> tuple[Proposal, Weights | Traced]:
     """Read a file by the format that its content shows; returns the proposal with what it was made from.
 
@@ -92,9 +104,9 @@ def read(
     """
     kind = sniff(data)
     if kind == "pt2":
-        return read_archive(data, file_name)
+        return read_archive(data, file_name, output)
     if kind == "onnx":
-        return read_onnx(data, file_name, size)
+        return read_onnx(data, file_name, size, output)
     weights = read_safetensors(data) if kind == "safetensors" else read_checkpoint(data)
     return propose_architecture(weights, kind, file_name, architecture), weights
 
@@ -137,20 +149,24 @@ def sniff_zip(data: bytes) -> str:
     raise ModelError("The file is a zip archive but not one that torch wrote. Upload the model file itself.")
 
 
-def read_archive(data: bytes, file_name: str) -> tuple[Proposal, Traced]:
+def read_archive(data: bytes, file_name: str, output: str | None = None) -> tuple[Proposal, Traced]:
     """Open a ``.pt2`` archive, with the preprocessing that is in it, as far as it is."""
-    program = open_archive(data)
+    archive = open_archive(data, output)
     with telling("The program is not as torch exports it", EXPORT_AGAIN):
-        check_images(program)
-        traced = trace(program)
-        return propose_traced(traced, file_name, "pt2"), traced
+        check_images(archive.program)
+        traced = trace(archive.program)
+        proposal = propose_traced(traced, file_name, "pt2", notes=archive.notes)
+    return replace(proposal, outputs=archive.outputs), traced
 
 
-def read_onnx(data: bytes, file_name: str, size: tuple[int, int] | None) -> tuple[Proposal, Traced]:
+def read_onnx(
+    data: bytes, file_name: str, size: tuple[int, int] | None, output: str | None = None
+) -> tuple[Proposal, Traced]:
     """Import an ONNX file, with the preprocessing and class names that are in it, as far as they are."""
-    made = import_graph(parse(data), size)
+    made = import_graph(parse(data), size, output)
     file = made.file
-    return propose_traced(made.traced, file_name, "onnx", file.class_names, made.notes, file.pixels), made.traced
+    proposal = propose_traced(made.traced, file_name, "onnx", file.class_names, made.notes, file.pixels)
+    return replace(proposal, outputs=made.outputs), made.traced
 
 
 def propose_traced(
