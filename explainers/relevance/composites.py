@@ -26,6 +26,21 @@ CONVOLUTIONS = TRANSPOSED | {
 }
 AFFINE = CONVOLUTIONS | {aten.linear.default}
 SOFTMAX = frozenset({aten.softmax.int, aten._softmax.default})
+SHAPED = frozenset(
+    {
+        getattr(aten, name).default
+        for name in (
+            "zeros_like",
+            "ones_like",
+            "full_like",
+            "empty_like",
+            "new_zeros",
+            "new_ones",
+            "new_full",
+            "new_empty",
+        )
+    }
+)  # values that take only their shape from others
 ATTENTION = SOFTMAX | {aten.scaled_dot_product_attention.default}
 
 
@@ -87,7 +102,7 @@ def find_carriers(model: Model, composite: Composite) -> frozenset[fx.Node]:
     """Find the nodes whose values depend on the image, other than through its shape or attention held constant."""
     found = {model.input_node}
     for node in model.program.graph.nodes:
-        held = node.target in SOFTMAX and not composite.through_softmax
+        held = node.target in SHAPED or (node.target in SOFTMAX and not composite.through_softmax)
         if not held and is_floating(node.meta.get("val")) and not found.isdisjoint(node.all_input_nodes):
             found.add(node)
     return frozenset(found)
