@@ -8,7 +8,9 @@ import threading
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,7 +21,7 @@ from explainers.errors import ModelError
 from explainers.graph.branches import fold_layers
 from explainers.graph.folding import fold_constants
 from explainers.graph.functional import make_functional, without_shared_changes
-from explainers.graph.model import Model, constant
+from explainers.graph.model import Model
 from explainers.info import Layer, ModelInfo
 from explainers.preprocessing import Preprocessing
 
@@ -232,8 +234,9 @@ def other_constants(
     graph: fx.GraphModule, state: Mapping[str, Float[Tensor, "..."]]
 ) -> Mapping[str, Float[Tensor, "..."]]:
     """The tensors that a graph reads but for the weights: those that the author's code made."""
-    nodes = graph.graph.find_nodes(op="get_attr")
-    return {str(node.target): constant(graph, node) for node in nodes if str(node.target) not in state}
+    names = {str(node.target) for node in graph.graph.find_nodes(op="get_attr")} - state.keys()
+    found: dict[str, Any] = {name: reduce(getattr, name.split("."), graph) for name in names}
+    return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
 
 
 def graph_digest(graph: fx.GraphModule, weights: str) -> str:
