@@ -19,6 +19,7 @@ from torch.export import Dim, ExportedProgram
 
 from explainers.errors import ModelError
 from explainers.graph.branches import fold_layers
+from explainers.graph.decomposition import write_out
 from explainers.graph.folding import fold_constants
 from explainers.graph.functional import make_functional, without_shared_changes
 from explainers.graph.model import Model
@@ -113,6 +114,8 @@ def simplify(graph: fx.GraphModule) -> None:
     """Bring a traced graph into the one form that everything else reads: functional, without batch norm or grads."""
     keep_layer_names(graph)
     make_functional(graph)
+    with _tracing:
+        write_out(graph)
     fold_constants(graph)
     fold_layers(graph)
     graph.graph.eliminate_dead_code()

@@ -26,22 +26,22 @@ CONVOLUTIONS = TRANSPOSED | {
 }
 AFFINE = CONVOLUTIONS | {aten.linear.default}
 SOFTMAX = frozenset({aten.softmax.int, aten._softmax.default})
+ATTENTION = SOFTMAX | {aten.scaled_dot_product_attention.default}
+
+#: What takes no more than the shape of its input.
 SHAPED = frozenset(
     {
-        getattr(aten, name).default
-        for name in (
-            "zeros_like",
-            "ones_like",
-            "full_like",
-            "empty_like",
-            "new_zeros",
-            "new_ones",
-            "new_full",
-            "new_empty",
-        )
+        aten.zeros_like.default,
+        aten.ones_like.default,
+        aten.full_like.default,
+        aten.empty_like.default,
+        aten.rand_like.default,
+        aten.randn_like.default,
+        aten.new_zeros.default,
+        aten.new_ones.default,
+        aten.new_full.default,
     }
-)  # values that take only their shape from others
-ATTENTION = SOFTMAX | {aten.scaled_dot_product_attention.default}
+)
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,17 @@ def find_carriers(model: Model, composite: Composite) -> frozenset[fx.Node]:
     """Find the nodes whose values depend on the image, other than through its shape or attention held constant."""
     found = {model.input_node}
     for node in model.program.graph.nodes:
-        held = node.target in SHAPED or (node.target in SOFTMAX and not composite.through_softmax)
+        held = (node.target in SOFTMAX and not composite.through_softmax) or node.target in SHAPED
         if not held and is_floating(node.meta.get("val")) and not found.isdisjoint(node.all_input_nodes):
             found.add(node)
     return frozenset(found)
 
 
 def is_floating(value: Any) -> bool:
-    """Whether a traced value is a floating-point tensor, or several."""
+    """Whether a traced value is a floating-point or complex tensor, or several."""
     if isinstance(value, (tuple, list)):
         return any(is_floating(item) for item in value)
-    return isinstance(value, Tensor) and value.dtype.is_floating_point
+    return isinstance(value, Tensor) and (value.dtype.is_floating_point or value.dtype.is_complex)
 
 
 def names(node: fx.Node) -> list[str]:

@@ -52,9 +52,16 @@ class Rule:
     stabilizer: float = STABILIZER
 
 
+def push(z: Float[Tensor, "*shape"], epsilon: float) -> Float[Tensor, "*shape"]:
+    """What pushes z away from zero: epsilon * sign(z), where the sign of zero is its own, of complex numbers one."""
+    if z.is_complex():
+        return torch.where(z == 0, 1, z.sgn()).mul_(epsilon)
+    return torch.copysign(z.new_tensor(epsilon), z)
+
+
 def stabilize(z: Float[Tensor, "*shape"], epsilon: float) -> Float[Tensor, "*shape"]:
-    """Push z away from zero: z + epsilon * sign(z), where the sign of zero is its own; a new tensor."""
-    return torch.copysign(z.new_tensor(epsilon), z).add_(z)
+    """Push z away from zero: z + epsilon * sign(z); a new tensor."""
+    return push(z, epsilon).add_(z)
 
 
 def same(tensor: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -15,7 +15,7 @@ from explainers.info import Layer
 from explainers.relevance.composites import ATTENTION, SOFTMAX
 from explainers.relevance.composites import names as layers_of
 from explainers.relevance.concepts.units import Concepts
-from explainers.relevance.operators import AVERAGES, ELEMENTWISE, MOVES, WINNERS
+from explainers.relevance.groups import AVERAGES, ELEMENTWISE, FILLED, MOVES, WINNERS
 from explainers.relevance.tape import find_node
 
 aten = torch.ops.aten
@@ -24,7 +24,7 @@ aten = torch.ops.aten
 HEADS = "/heads"
 
 #: Operators that give no concepts of their own, for the choice of a layer.
-PASSIVE = AVERAGES | MOVES | WINNERS | {aten.max_pool2d.default, aten.layer_norm.default}
+PASSIVE = AVERAGES | MOVES | WINNERS | FILLED | {aten.layer_norm.default}
 
 
 def find_concepts(model: Model, name: str) -> Concepts:
