@@ -30,12 +30,13 @@ from explainers.notes import read_names
 from explainers.preprocessing import Preprocessing
 from explainers.settings import read_file
 from tests import model_files, onnx_files, picture_files
-from tests.model_files import PICKLES, Touch, saved, tiny, zipped
+from tests.model_files import PICKLES, Touch, archived, saved, tiny, zipped
 from tests.picture_files import archive, dicom, dicom_file, enlarge, photo
 
 #: A file's name, its content that would like to make a marker file, and the words of the sentence that it gets.
 Bad = tuple[str, Callable[[Path], bytes], str]
 
+IMAGES = torch.zeros(2, 3, 8, 8)
 LAYERS = (Layer("conv1", "conv1", "Conv2d", (8, 4, 4), "channels first", (4, 4)),)
 
 
@@ -189,6 +190,19 @@ WEIGHTS: dict[str, Bad] = {
         ),
         "compressed, overlap or share a name",
     ),
+    "a program whose values outgrow a batch": (
+        "program.pt2",
+        plain(model_files.outgrowing),
+        "compares the pictures of a batch",
+    ),
+    **{
+        f"a program that is {module.__name__}": ("program.pt2", plain(partial(archived, module(), IMAGES)), words)
+        for module, words in (
+            (model_files.Huge, "has a value .* of 8,000,000,000 bytes for one picture"),
+            (model_files.DecidedByNumbers, "depends on the picture"),
+            (model_files.Dropping, r"draws random numbers \(by torch.ops.aten.rand_like"),
+        )
+    },
     "a zip archive of pictures as a model": ("p.pt2", plain(nested_zip), "zip archive but not one that torch wrote"),
 }
 PICTURES: dict[str, Bad] = {

@@ -206,9 +206,9 @@ def test_an_archive_proposes_what_its_program_takes() -> None:
 # What is refused, and in which words
 
 
-class TwoOutputs(nn.Module):
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return images.mean((2, 3)), images.sum((2, 3))
+class OnlyIndices(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3)).argmax(1)
 
 
 class NotFinite(nn.Module):
@@ -230,7 +230,7 @@ class NotFinite(nn.Module):
         (lambda: saved([torch.zeros(3)]), "no named tensors"),
         (lambda: saved({"a": torch.zeros(1).expand(1 << 31)}), "at most 20,000 tensors and 4,294,967,296 bytes"),
         (lambda: saved(tiny().state_dict()), "No architecture of timm or torchvision has tensors like these"),
-        (lambda: archived(TwoOutputs(), torch.zeros(2, 3, 8, 8)), "one batch of images to one tensor"),
+        (lambda: archived(OnlyIndices(), torch.zeros(2, 3, 8, 8)), "no tensor of floating-point scores"),
         (lambda: archived(NotFinite(), torch.zeros(2, 3, 8, 8)), "not finite"),
         (
             lambda: archived(tiny(), torch.zeros(2, 3, 16, 16), fixed=True),

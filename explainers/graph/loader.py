@@ -13,7 +13,8 @@ from torch.export import ExportedProgram
 
 from explainers.errors import ModelError, UnsafeFileError
 from explainers.graph import architectures, zoo
-from explainers.graph.archive import EXPORT_AGAIN, open_archive, signature
+from explainers.graph.archive import open_archive, signature
+from explainers.graph.bounds import check_memory
 from explainers.graph.checkpoint import (
     Weights,
     check_entries,
@@ -28,6 +29,7 @@ from explainers.graph.model import Model
 from explainers.graph.onnx.builder import DYNAMIC
 from explainers.graph.onnx.file import parse
 from explainers.graph.onnx.importer import Imported, build, import_graph
+from explainers.graph.program import EXPORT_AGAIN
 from explainers.preprocessing import Preprocessing
 from explainers.proposal import Guess, Proposal
 from explainers.settings import settings
@@ -36,13 +38,14 @@ from explainers.settings import settings
 DEFAULT = "torchvision/resnet50"
 
 
-def propose(data: bytes, file_name: str, architecture: str | None = None) -> Proposal:
+def propose(data: bytes, file_name: str, architecture: str | None = None, output: str | None = None) -> Proposal:
     """Tell what a model file seems to hold, without running it.
 
-    ``architecture`` overrules the best guess. Raises UnsafeFileError for a file that could run code when opened, and
-    ModelError for one that is damaged or of an unknown format.
+    ``architecture`` overrules the best guess, ``output`` picks one of several by its name in ``Proposal.outputs``.
+    Raises UnsafeFileError for a file that could run code when opened, and ModelError for one that is damaged, of an
+    unknown format, or without that output.
     """
-    return read(data, file_name, architecture)[0]
+    return read(data, file_name, architecture, output=output)[0]
 
 
 def load(
@@ -53,13 +56,15 @@ def load(
     preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] = (),
     name: str | None = None,
+    output: str | None = None,
 ) -> Model:
     """Make a Model of a model file; what is not given is taken from the proposal.
 
-    Raises UnsafeFileError and ModelError as ``propose`` does, and ModelError if weights do not fit the architecture,
-    class names do not match the outputs, the model cannot be exported, or its outputs are not finite.
+    ``output`` picks one of several by its name. Raises UnsafeFileError and ModelError as ``propose`` does, and
+    ModelError if weights do not fit the architecture, class names do not match the outputs, the model cannot be
+    exported, takes too much memory, or its outputs are not finite.
     """
-    proposal, content = read(data, file_name, architecture, preprocessing.size if preprocessing else None)
+    proposal, content = read(data, file_name, architecture, preprocessing.size if preprocessing else None, output)
     name = name or proposal.name
     preprocessing = preprocessing or proposal.preprocessing
     class_names = tuple(class_names) or proposal.class_names
@@ -76,12 +81,18 @@ def load(
         module, notes = zoo.fill(chosen, content, proposal.classes, proposal.channels, preprocessing.size)
         source = f"{proposal.format} as {chosen}"
         model = export(module, name, preprocessing, class_names, source, [*proposal.notes, *notes])
+    if proposal.format in ("pt2", "onnx"):
+        check_memory(model)
     check_outputs(model)
     return model
 
 
 def read(
-    data: bytes, file_name: str, architecture: str | None, size: tuple[int, int] | None = None
+    data: bytes,
+    file_name: str,
+    architecture: str | None,
+    size: tuple[int, int] | None = None,
+    output: str | None = None,
 ) -> tuple[Proposal, Weights | ExportedProgram | Imported]:
     """Read a file by the format that its content shows; returns the proposal with what it was made from.
 
@@ -89,9 +100,9 @@ def read(
     """
     kind = sniff(data)
     if kind == "pt2":
-        return read_archive(data, file_name)
+        return read_archive(data, file_name, output)
     if kind == "onnx":
-        return read_onnx(data, file_name, size)
+        return read_onnx(data, file_name, size, output)
     weights = read_safetensors(data) if kind == "safetensors" else read_checkpoint(data)
     return propose_architecture(weights, kind, file_name, architecture), weights
 
@@ -134,22 +145,36 @@ def sniff_zip(data: bytes) -> str:
     raise ModelError("The file is a zip archive but not one that torch wrote. Upload the model file itself.")
 
 
-def read_archive(data: bytes, file_name: str) -> tuple[Proposal, ExportedProgram]:
+def read_archive(data: bytes, file_name: str, output: str | None = None) -> tuple[Proposal, ExportedProgram]:
     """Open a ``.pt2`` archive; the preprocessing is ImageNet's, for want of better knowledge."""
-    program = open_archive(data)
+    archive = open_archive(data, output)
     with telling("The program is not as torch exports it", EXPORT_AGAIN):
-        channels, size, classes = signature(program)
+        channels, size, classes = signature(archive.program)
     default = Preprocessing()
     scaling = (default.mean, default.std) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
-    preprocessing = Preprocessing(size, round(min(size) * 256 / 224), *scaling)
-    notes = ("The archive does not say how images are prepared: check size, mean and standard deviation.",)
-    names = imagenet_names() if classes == 1000 else ()
-    return Proposal(plain_name(file_name), "pt2", (), (), classes, channels, preprocessing, names, notes), program
+    proposal = Proposal(
+        name=plain_name(file_name),
+        format="pt2",
+        guesses=(),
+        choices=(),
+        classes=classes,
+        channels=channels,
+        preprocessing=Preprocessing(size, round(min(size) * 256 / 224), *scaling),
+        class_names=imagenet_names() if classes == 1000 else (),
+        notes=(
+            "The archive does not say how images are prepared: check size, mean and standard deviation.",
+            *archive.notes,
+        ),
+        outputs=archive.outputs,
+    )
+    return proposal, archive.program
 
 
-def read_onnx(data: bytes, file_name: str, size: tuple[int, int] | None) -> tuple[Proposal, Imported]:
+def read_onnx(
+    data: bytes, file_name: str, size: tuple[int, int] | None, output: str | None = None
+) -> tuple[Proposal, Imported]:
     """Import an ONNX file, with the preprocessing and class names that are in it, as far as they are."""
-    made = import_graph(parse(data), size)
+    made = import_graph(parse(data), size, output)
     if not made.batched:
         raise ModelError(f"The ONNX file's output does not keep the images of a batch apart. {DYNAMIC}.")
     proposal = Proposal(
@@ -162,6 +187,7 @@ def read_onnx(data: bytes, file_name: str, size: tuple[int, int] | None) -> tupl
         preprocessing=made.preprocessing,
         class_names=made.class_names,
         notes=made.notes,
+        outputs=made.outputs,
     )
     return proposal, made
 

@@ -23,6 +23,7 @@ from explainers.graph.onnx.fusions import fuse
 from explainers.graph.onnx.registry import Call, find
 from explainers.graph.onnx.scopes import find_scope
 from explainers.preprocessing import Preprocessing
+from explainers.proposal import Output
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +37,10 @@ class Imported:
     classes: int
     class_names: tuple[str, ...]
     notes: tuple[str, ...]
+    outputs: tuple[Output, ...] = ()  # what can be explained, the chosen one first, where the file gives several
 
 
-def import_graph(file: OnnxFile, size: tuple[int, int] | None = None) -> Imported:
+def import_graph(file: OnnxFile, size: tuple[int, int] | None = None, output: str | None = None) -> Imported:
     """Rebuild an ONNX file's network for images of ``size`` (height, width), where the file leaves that open.
 
     Raises UnsupportedOperatorError that lists the operators that are not known, and ModelError that names the node
@@ -52,10 +54,10 @@ def import_graph(file: OnnxFile, size: tuple[int, int] | None = None) -> Importe
     values[file.input] = builder.emit(aten.permute.default, image, [0, 2, 3, 1]) if file.channels_last else image
     for node in file.nodes:
         import_node(builder, node, file.opset, values)
-    output = values.get(file.output)
-    if not isinstance(output, fx.Node):
+    scores = values.get(file.output)
+    if not isinstance(scores, fx.Node):
         raise ModelError("The ONNX file's output does not depend on the image. Export the network itself.")
-    builder.graph.output(output)
+    builder.graph.output(scores)
     return finish(file, builder, (height, width))
 
 
