@@ -21,7 +21,7 @@ from explainers.errors import ModelError
 from explainers.graph.branches import fold_layers
 from explainers.graph.decomposition import write_out
 from explainers.graph.folding import fold_constants
-from explainers.graph.functional import make_functional, without_shared_changes
+from explainers.graph.functional import inline_wrapped, make_functional, without_shared_changes
 from explainers.graph.model import Model
 from explainers.info import Layer, ModelInfo
 from explainers.preprocessing import Preprocessing
@@ -112,6 +112,7 @@ def from_graph(
 
 def simplify(graph: fx.GraphModule) -> None:
     """Bring a traced graph into the one form that everything else reads: functional, without batch norm or grads."""
+    inline_wrapped(graph)
     keep_layer_names(graph)
     make_functional(graph)
     with _tracing:

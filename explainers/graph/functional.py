@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import operator
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import fx
 from torch.export import ExportedProgram
+
+from explainers.errors import ModelError
 
 aten = torch.ops.aten
 
@@ -43,6 +46,17 @@ SYNONYMS = {
     aten._unsafe_view.default: aten.reshape.default,
     aten.view_copy.default: aten.reshape.default,
 }
+
+#: What stops a run where something is not as it was when the program was made, and gives nothing.
+ASSERTIONS = frozenset(
+    {
+        aten._assert_tensor_metadata.default,
+        aten._assert_async.msg,
+        aten._assert_scalar.default,
+        aten.sym_constrain_range.default,
+        aten.sym_constrain_range_for_size.default,
+    }
+)
 
 #: What gives a value of the first argument's shape that has nothing to do with its numbers.
 FILLING = {aten.zero.default: aten.zeros_like.default, aten.fill.Scalar: aten.full_like.default}
@@ -95,6 +109,45 @@ def shares(node: fx.Node) -> bool:
     return node.target in SOMETIMES_VIEWS or any(result.alias_info for result in results)
 
 
+def inline_wrapped(graph: fx.GraphModule) -> None:
+    """Put the parts that a wrapper calls (no_grad, autocast, a checkpoint) in its place; all runs in one precision."""
+    while wrappers := [node for node in graph.graph.nodes if isinstance(node.target, torch._ops.HigherOrderOperator)]:
+        for node in wrappers:
+            inline(graph, node)
+    graph.graph.eliminate_dead_code()
+
+
+def inline(graph: fx.GraphModule, node: fx.Node) -> None:
+    """Put the part that one wrapper calls in its place; raises ModelError if it calls none, or more than one."""
+    parts = [arg for arg in node.args if isinstance(arg, fx.Node) and isinstance(read(graph, arg), fx.GraphModule)]
+    if len(parts) != 1:
+        raise ModelError(
+            f"The model's graph has the control flow {node.target}, of which Lightbox cannot say what it will do. "
+            "Export the model without it."
+        )
+    body = read(graph, parts[0])
+    given = node.args[node.args.index(parts[0]) + 1 :]
+    values: dict[fx.Node, Any] = dict(zip(body.graph.find_nodes(op="placeholder"), given, strict=True))
+    with graph.graph.inserting_before(node):
+        for part in body.graph.nodes:
+            if part.op == "get_attr":
+                name = f"{parts[0].target}_{part.target}"
+                setattr(graph, name, read(body, part))
+                values[part] = graph.graph.get_attr(name)
+            elif part.op == "call_function":
+                values[part] = graph.graph.node_copy(part, values.__getitem__)
+    results: Any = fx.node.map_arg(body.graph.output_node().args[0], values.__getitem__)
+    for user in list(node.users):
+        user.replace_all_uses_with(results[user.args[1]])
+        graph.graph.erase_node(user)
+    graph.graph.erase_node(node)
+
+
+def read(module: fx.GraphModule, node: fx.Node) -> Any:
+    """What a ``get_attr`` node reads, None for another node."""
+    return reduce(getattr, str(node.target).split("."), module) if node.op == "get_attr" else None
+
+
 def make_functional(graph: fx.GraphModule) -> None:
     """Replace in-place operators by functional ones and leave out what does nothing at inference.
 
@@ -103,7 +156,7 @@ def make_functional(graph: fx.GraphModule) -> None:
     """
     position = {node: place for place, node in enumerate(graph.graph.nodes)}
     for node in list(graph.graph.nodes):
-        if node.op == "call_module" and node.target == "_guards_fn":
+        if (node.op == "call_module" and node.target == "_guards_fn") or node.target in ASSERTIONS:
             graph.graph.erase_node(node)
             continue
         if node.op != "call_function":
