@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-import operator
 import threading
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +20,19 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from explainers.errors import ModelError
+from explainers.graph.branches import fold_layers
 from explainers.graph.cuts import sizes
 from explainers.graph.decomposition import write_out
 from explainers.graph.ends import show_both_sides, tidy_output
-from explainers.graph.model import Model, constant
+from explainers.graph.folding import fold_constants
+from explainers.graph.functional import inline_wrapped, make_functional, without_shared_changes
+from explainers.graph.model import Model
 from explainers.info import Layer, ModelInfo
 from explainers.outputs import BINARY, CLASSES, check_kind, count_names, guess_kind, name_outputs
 from explainers.preprocessing import Preprocessing
 
-aten = torch.ops.aten
-
 #: Held while torch traces: its tracer keeps state for the whole process, which two threads at once would mix up.
 _tracing = threading.Lock()
-
-#: Operators that do nothing at inference.
-IDENTITIES = frozenset(
-    {
-        aten.dropout.default,
-        aten.dropout_.default,
-        aten.feature_dropout.default,
-        aten.feature_dropout_.default,
-        aten.alpha_dropout.default,
-        aten.detach.default,
-        aten.alias.default,
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -64,12 +52,13 @@ class Reading:
 class Traced:
     """A traced network in the one form, of which a Model can be made once.
 
-    ``weights`` are those that the file held, ``squashing`` is what was taken off its end, ``shape`` is of its output
+    ``weights`` are those that the file held, ``constants`` a digest of its other tensors, ``squashing`` is what was taken off its end, ``shape`` is of its output
     for one image.
     """
 
     graph: fx.GraphModule
     weights: Mapping[str, Float[Tensor, "..."]]
+    constants: str
     parameters: int
     squashing: str
     shape: tuple[int, ...]
@@ -113,6 +102,8 @@ def trace(program: ExportedProgram, name: str = "program") -> Traced:
 
     Raises ModelError if it does not take one batch of images or does not return one tensor of floating-point outputs.
     """
+    with _tracing:
+        program = without_shared_changes(program)
     graph = program.module(check_guards=False)
     assert isinstance(graph, fx.GraphModule)
     count = sum(tensor.numel() for tensor in program.parameters())
@@ -123,6 +114,7 @@ def trace_graph(
     graph: fx.GraphModule, weights: Mapping[str, Float[Tensor, "..."]], parameters: int, name: str
 ) -> Traced:
     """Bring a traced graph, which is changed on the way, into the one form; raises ModelError as ``trace`` does."""
+    constants = weights_digest(other_constants(graph, weights))
     check_signature(graph, name)
     simplify(graph)
     check_output(graph)
@@ -131,7 +123,7 @@ def trace_graph(
     squashing = tidy_output(graph, (int(height), int(width)))
     finish(graph)
     shape = sizes(graph, graph.graph.output_node().all_input_nodes[0].meta["val"])[1:]
-    return Traced(graph, weights, parameters, squashing, shape)
+    return Traced(graph, weights, constants, parameters, squashing, shape)
 
 
 def make_model(
@@ -160,7 +152,7 @@ def make_model(
         layers=layers(graph, preprocessing.size),
         output_shape=(count_names(kind, traced.shape[0]), *traced.shape[1:]),
         parameters=traced.parameters,
-        digest=graph_digest(graph, weights, kind),
+        digest=graph_digest(graph, weights + traced.constants, kind),
         weights_digest=weights,
         notes=tuple(dict.fromkeys([*notes, *traced.notes])),
         operators=tuple(sorted({str(node.target) for node in graph.graph.nodes if node.op == "call_function"})),
@@ -180,11 +172,13 @@ def finish(graph: fx.GraphModule) -> None:
 
 def simplify(graph: fx.GraphModule) -> None:
     """Bring a traced graph into the one form that everything else reads: functional, without batch norm or grads."""
+    inline_wrapped(graph)
     keep_layer_names(graph)
     make_functional(graph)
     with _tracing:
         write_out(graph)
-    fold_batch_norm(graph)
+    fold_constants(graph)
+    fold_layers(graph)
     finish(graph)
     graph.requires_grad_(False)
 
@@ -219,11 +213,14 @@ def check_signature(graph: fx.GraphModule, name: str) -> None:
 
 
 def keep_layer_names(graph: fx.GraphModule) -> None:
-    """Note in each node's meta the names of the layers whose output it is."""
+    """Note in each node's meta the names of the layers whose output it is; what no image changes is no layer's."""
     last: dict[str, tuple[str, fx.Node]] = {}
+    changing = set(graph.graph.find_nodes(op="placeholder"))
     for node in graph.graph.nodes:
         node.meta["layers"] = []
-        if node.op == "call_function" and isinstance(node.meta.get("val"), Tensor):
+        if not changing.isdisjoint(node.all_input_nodes):
+            changing.add(node)
+        if node.op == "call_function" and node in changing and isinstance(node.meta.get("val"), Tensor):
             for path, kind in (node.meta.get("nn_module_stack") or {}).values():
                 if path:
                     last[path.split("@")[0]] = (str(kind).rsplit(".", 1)[-1].strip("'>"), node)
@@ -241,141 +238,6 @@ def note_batch_axes(graph: fx.GraphModule) -> None:
         sizes = first.shape if isinstance(first, Tensor) else ()
         growing = [isinstance(size, torch.SymInt) or (marked and size and size % marked == 0) for size in sizes]
         node.meta["batch_axis"] = next((place for place, grows in enumerate(growing) if grows), 0)
-
-
-def replace(graph: fx.GraphModule, old: fx.Node, new: fx.Node) -> None:
-    """Put one node in another's place, layer names included, and erase the old one."""
-    new.meta["layers"] = [*new.meta.get("layers", []), *old.meta["layers"]]
-    old.replace_all_uses_with(new)
-    graph.graph.erase_node(old)
-
-
-def make_functional(graph: fx.GraphModule) -> None:
-    """Replace in-place operators by functional ones and leave out what does nothing at inference.
-
-    After an in-place call its input has the new value too, so later readers of the input read the result instead.
-    """
-    position = {node: place for place, node in enumerate(graph.graph.nodes)}
-    for node in list(graph.graph.nodes):
-        if node.op == "call_module" and node.target == "_guards_fn":
-            graph.graph.erase_node(node)
-        elif node.target in IDENTITIES:
-            replace(graph, node, node.args[0])
-        elif node.target == aten.batch_norm.default and node.args[3] is not None:
-            node.update_arg(5, False)  # a program may have been exported in training mode
-        elif node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
-            namespace, _, operator = str(node.target).rsplit(".", 1)[0].partition(".")
-            if operator.endswith("_") and not operator.endswith("__"):
-                functional = getattr(getattr(torch.ops, namespace), operator.rstrip("_"))
-                changed = node.args[0]
-                node.target = getattr(functional, node.target._overloadname)
-                renew(graph, changed, node, position, position[node])
-
-
-def renew(graph: fx.GraphModule, old: fx.Node, new: fx.Node, position: dict[fx.Node, int], here: int) -> None:
-    """Let later readers of a value that was changed in place read the new one, and those of what it is a view of.
-
-    Raises ModelError where a view of an unknown kind was changed.
-    """
-
-    def later(user: fx.Node) -> bool:
-        return position[user] > here
-
-    old.replace_all_uses_with(new, later)
-    bases = views(old)
-    if not any(later(user) for base in bases for user in base.users):
-        return
-    if old.target not in SCATTERS:
-        raise ModelError(
-            f"The model changes in place what {old.target} gave as a view, and reads the whole again, which Lightbox "
-            "cannot follow. Write that line of the model without a change in place."
-        )
-    with graph.graph.inserting_after(new):
-        whole = graph.graph.call_function(SCATTERS[old.target], (bases[0], new, *old.args[1:]), dict(old.kwargs))
-    whole.meta = {"val": bases[0].meta["val"], "layers": []}
-    position[whole] = here
-    renew(graph, bases[0], whole, position, here)
-
-
-def views(node: fx.Node) -> list[fx.Node]:
-    """The values whose memory a node's value shares as a view of them, nearest first."""
-    schema = getattr(node.target, "_schema", None)
-    aliased = schema is not None and any(result.alias_info for result in schema.returns)
-    if node.op != "call_function" or not (aliased or node.target is operator.getitem):
-        return []
-    base = node.args[0]
-    return [base, *views(base)] if isinstance(base, fx.Node) else []
-
-
-#: What puts a part back into the whole, for each operator that takes the part out as a view.
-SCATTERS = {
-    aten.slice.Tensor: aten.slice_scatter.default,
-    aten.select.int: aten.select_scatter.default,
-}
-
-
-def fold_batch_norm(graph: fx.GraphModule) -> None:
-    """Fold every batch norm that follows a convolution or linear operator into its weight and bias."""
-    for node in list(graph.graph.nodes):
-        if node.target != aten.batch_norm.default or node.args[3] is None:
-            continue
-        linear, weight, bias, mean, variance = node.args[:5]
-        transposed = linear.target == aten.conv_transpose2d.input
-        if (
-            linear.target not in FOLDABLE
-            or len(linear.users) > 1
-            or (transposed and linear.args[6:7] not in ((), (1,)))
-        ):
-            continue
-        old_weight, old_bias = value(graph, linear.args[1]), value(graph, argument(linear, 2))
-        scale = torch.rsqrt(value(graph, variance).double() + node.args[7])
-        scale = scale if weight is None else scale * value(graph, weight).double()
-        shift = -value(graph, mean).double() * scale
-        shift = shift if bias is None else shift + value(graph, bias).double()
-        shift = shift if old_bias is None else shift + old_bias.double() * scale
-        axis = 1 if transposed else 0
-        shape = [-1 if dim == axis else 1 for dim in range(old_weight.dim())]
-        linear.args = (
-            linear.args[0],
-            add_constant(graph, linear, "weight", (old_weight.double() * scale.view(shape)).to(old_weight.dtype)),
-            add_constant(graph, linear, "bias", shift.to(old_weight.dtype)),
-            *linear.args[3:],
-        )
-        linear.kwargs = {key: item for key, item in linear.kwargs.items() if key != "bias"}
-        replace(graph, node, linear)
-
-
-FOLDABLE = frozenset(
-    {
-        aten.conv1d.default,
-        aten.conv2d.default,
-        aten.conv2d.padding,
-        aten.conv3d.default,
-        aten.conv_transpose2d.input,
-        aten.linear.default,
-    }
-)
-
-
-def argument(node: fx.Node, place: int) -> Any:
-    """The bias argument of a linear operator, wherever it was given."""
-    return node.args[place] if len(node.args) > place else node.kwargs.get("bias")
-
-
-def value(graph: fx.GraphModule, node: fx.Node | None) -> Any:
-    """Read the tensor behind a ``get_attr`` node; None for None."""
-    return None if node is None else constant(graph, node)
-
-
-def add_constant(graph: fx.GraphModule, before: fx.Node, kind: str, tensor: Tensor) -> fx.Node:
-    """Add a new buffer to the graph and a node that reads it."""
-    name = f"folded_{before.name}_{kind}"
-    graph.register_buffer(name, tensor.detach().contiguous())
-    with graph.graph.inserting_before(before):
-        node = graph.graph.get_attr(name)
-    node.meta["layers"] = []
-    node.meta["val"] = tensor
-    return node
 
 
 def check_output(graph: fx.GraphModule) -> None:
@@ -430,6 +292,15 @@ def weights_digest(weights: Mapping[str, Float[Tensor, "..."]]) -> str:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)};".encode())
             digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def other_constants(
+    graph: fx.GraphModule, state: Mapping[str, Float[Tensor, "..."]]
+) -> Mapping[str, Float[Tensor, "..."]]:
+    """The tensors that a graph reads but for the weights: those that the author's code made."""
+    names = {str(node.target) for node in graph.graph.find_nodes(op="get_attr")} - state.keys()
+    found: dict[str, Any] = {name: reduce(getattr, name.split("."), graph) for name in names}
+    return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
 
 
 def graph_digest(graph: fx.GraphModule, weights: str, kind: str = CLASSES) -> str:

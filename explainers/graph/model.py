@@ -21,6 +21,8 @@ from explainers.jobs import passes
 from explainers.regions import pixels_of, region_mask
 from explainers.targets import Target
 
+aten = torch.ops.aten
+
 Operators = Mapping[Any, Callable[..., Any]]
 Plan = tuple[tuple[fx.Node, tuple[fx.Node, ...]], ...]
 
@@ -84,6 +86,8 @@ class Model:
             return constant(self.program, node)
         target: Any = node.target
         arguments, keywords = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+        if target == aten.batch_norm.default and target not in operators and torch.is_grad_enabled():
+            return normalise(*arguments, **keywords)
         return operators.get(target, target)(*arguments, **keywords)
 
     def remember(self, key: Hashable, derive: Callable[[], Any]) -> Any:
@@ -128,6 +132,32 @@ class Model:
     def output_node(self) -> fx.Node:
         """The node whose value is the model's output."""
         return self.program.graph.output_node().all_input_nodes[0]
+
+
+def normalise(
+    values: Float[Tensor, "batch channel *places"],
+    weight: Float[Tensor, " channel"] | None,
+    bias: Float[Tensor, " channel"] | None,
+    mean: Float[Tensor, " channel"] | None,
+    variance: Float[Tensor, " channel"] | None,
+    training: bool,
+    momentum: float,
+    epsilon: float,
+    *rest: bool,
+) -> Float[Tensor, "batch channel *places"]:
+    """Compute a batch norm so that its gradient is right whatever the memory layout.
+
+    The derivative of torch's own (2.14.1, on the processor) is wrong where the gradient that comes in is laid out
+    otherwise than the values, as behind a change between maps and tokens.
+    """
+    if training or mean is None or variance is None:
+        values = values.contiguous()
+        return torch.batch_norm(values, weight, bias, mean, variance, training, momentum, epsilon, False)
+    scale = torch.rsqrt(variance + epsilon)
+    scale = scale if weight is None else scale * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    shape = (-1, *(1,) * (values.dim() - 2))
+    return torch.addcmul(shift.view(shape), values, scale.view(shape))
 
 
 def constant(program: fx.GraphModule, node: fx.Node) -> Tensor:
