@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from explainers.errors import ModelError
 from explainers.graph.architectures import TABLE, find, fingerprints, guess, take_fingerprint
-from explainers.graph.checkpoint import Weights
 from explainers.graph.export import export
+from explainers.graph.networks import Weights
 from explainers.graph.zoo import all_architectures, build, preprocessing
 from explainers.preprocessing import Preprocessing
 

@@ -18,7 +18,7 @@ from itertools import compress
 from pathlib import Path
 
 from explainers.errors import ModelError
-from explainers.graph.checkpoint import Weights
+from explainers.graph.networks import Weights
 from explainers.graph.zoo import Shapes, all_architectures, kinds, shapes, skeleton
 from explainers.proposal import Guess
 

@@ -14,17 +14,11 @@ from torch.export import ExportedProgram
 from explainers.errors import ModelError, UnsafeFileError
 from explainers.graph import architectures, zoo
 from explainers.graph.archive import EXPORT_AGAIN, open_archive, signature
-from explainers.graph.checkpoint import (
-    Weights,
-    check_entries,
-    open_zip,
-    read_checkpoint,
-    read_safetensors,
-    telling,
-)
+from explainers.graph.checkpoint import check_entries, open_zip, telling
 from explainers.graph.class_names import imagenet_names
 from explainers.graph.export import export, from_program
 from explainers.graph.model import Model
+from explainers.graph.networks import Weights, read_networks
 from explainers.graph.onnx.builder import DYNAMIC
 from explainers.graph.onnx.file import parse
 from explainers.graph.onnx.importer import Imported, build, import_graph
@@ -92,7 +86,7 @@ def read(
         return read_archive(data, file_name)
     if kind == "onnx":
         return read_onnx(data, file_name, size)
-    weights = read_safetensors(data) if kind == "safetensors" else read_checkpoint(data)
+    weights = next(iter(read_networks(data, kind).values()))
     return propose_architecture(weights, kind, file_name, architecture), weights
 
 

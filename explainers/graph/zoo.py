@@ -11,8 +11,9 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from explainers.errors import ModelError
-from explainers.graph.checkpoint import Weights, first_line, printable
+from explainers.graph.checkpoint import first_line, printable
 from explainers.graph.class_names import imagenet_names
+from explainers.graph.networks import Weights
 from explainers.preprocessing import INTERPOLATIONS, Preprocessing
 
 #: Heads that only training uses; they are left out.
