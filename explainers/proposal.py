@@ -37,6 +37,8 @@ class Proposal:
     all there are to choose from; both are empty for files that bring their own. ``classes`` counts the outputs and
     ``channels`` the colours of the input; ``class_names`` is empty unless they can be told. ``outputs`` lists what can
     be explained where a file gives several tensors, the proposed one first; empty where it gives one.
+    ``networks`` names those that a file of weights holds, likeliest first, and ``network`` the one that is proposed;
+    empty where it holds one.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Proposal:
     class_names: tuple[str, ...]
     notes: tuple[str, ...]
     outputs: tuple[Output, ...] = ()
+    networks: tuple[str, ...] = ()
+    network: str = ""
 
     @property
     def architecture(self) -> str | None:

@@ -6,6 +6,7 @@ import io
 import re
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import PurePath
 
 import torch
@@ -14,9 +15,11 @@ from torch.export import ExportedProgram
 from explainers.errors import ModelError, UnsafeFileError
 from explainers.graph import architectures, zoo
 from explainers.graph.archive import EXPORT_AGAIN, open_archive, signature
-from explainers.graph.checkpoint import check_entries, open_zip, telling
+from explainers.graph.checkpoint import check_entries, open_zip, printable, telling
 from explainers.graph.class_names import imagenet_names
 from explainers.graph.export import export, from_program
+from explainers.graph.guessing import find_networks, guess
+from explainers.graph.matching import describe, fill, match
 from explainers.graph.model import Model
 from explainers.graph.networks import Weights, read_networks
 from explainers.graph.onnx.builder import DYNAMIC
@@ -30,13 +33,13 @@ from explainers.settings import settings
 DEFAULT = "torchvision/resnet50"
 
 
-def propose(data: bytes, file_name: str, architecture: str | None = None) -> Proposal:
+def propose(data: bytes, file_name: str, architecture: str | None = None, network: str | None = None) -> Proposal:
     """Tell what a model file seems to hold, without running it.
 
-    ``architecture`` overrules the best guess. Raises UnsafeFileError for a file that could run code when opened, and
-    ModelError for one that is damaged or of an unknown format.
+    ``architecture`` overrules the best guess, ``network`` chooses one of several in the file. Raises UnsafeFileError
+    for a file that could run code when opened, and ModelError for one that is damaged or of an unknown format.
     """
-    return read(data, file_name, architecture)[0]
+    return read(data, file_name, architecture, network)[0]
 
 
 def load(
@@ -44,6 +47,7 @@ def load(
     file_name: str,
     *,
     architecture: str | None = None,
+    network: str | None = None,
     preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] = (),
     name: str | None = None,
@@ -53,7 +57,7 @@ def load(
     Raises UnsafeFileError and ModelError as ``propose`` does, and ModelError if weights do not fit the architecture,
     class names do not match the outputs, the model cannot be exported, or its outputs are not finite.
     """
-    proposal, content = read(data, file_name, architecture, preprocessing.size if preprocessing else None)
+    proposal, content = read(data, file_name, architecture, network, preprocessing.size if preprocessing else None)
     name = name or proposal.name
     preprocessing = preprocessing or proposal.preprocessing
     class_names = tuple(class_names) or proposal.class_names
@@ -67,15 +71,16 @@ def load(
         chosen = architecture or proposal.architecture
         if chosen is None:
             raise ModelError(proposal.notes[-1])
-        module, notes = zoo.fill(chosen, content, proposal.classes, proposal.channels, preprocessing.size)
+        module, notes = fill(chosen, content, preprocessing.size)
         source = f"{proposal.format} as {chosen}"
-        model = export(module, name, preprocessing, class_names, source, [*proposal.notes, *notes])
+        notes = tuple(dict.fromkeys([*proposal.notes, *notes]))
+        model = export(module, name, preprocessing, class_names, source, notes)
     check_outputs(model)
     return model
 
 
 def read(
-    data: bytes, file_name: str, architecture: str | None, size: tuple[int, int] | None = None
+    data: bytes, file_name: str, architecture: str | None, network: str | None, size: tuple[int, int] | None = None
 ) -> tuple[Proposal, Weights | ExportedProgram | Imported]:
     """Read a file by the format that its content shows; returns the proposal with what it was made from.
 
@@ -86,8 +91,16 @@ def read(
         return read_archive(data, file_name)
     if kind == "onnx":
         return read_onnx(data, file_name, size)
-    weights = next(iter(read_networks(data, kind).values()))
-    return propose_architecture(weights, kind, file_name, architecture), weights
+    networks = find_networks(read_networks(data, kind))
+    name = next(iter(networks)) if network is None else network
+    if name not in networks:
+        raise ModelError(f"There is no network '{printable(name)}' in the file. Choose one of {', '.join(networks)}.")
+    proposal = propose_architecture(networks[name], kind, file_name, architecture)
+    if len(networks) > 1:
+        others = ", ".join(printable(other or "the file's own") for other in networks if other != name)
+        note = f"The file holds several networks: this is {printable(name)}, and there is {others}."
+        proposal = replace(proposal, networks=tuple(networks), network=name, notes=(note, *proposal.notes))
+    return proposal, networks[name]
 
 
 def sniff(data: bytes) -> str:
@@ -162,19 +175,23 @@ def read_onnx(data: bytes, file_name: str, size: tuple[int, int] | None) -> tupl
 
 def propose_architecture(weights: Weights, kind: str, file_name: str, architecture: str | None) -> Proposal:
     """Propose what a checkpoint may be read as; ``architecture`` overrules the best guess."""
-    guesses = architectures.guess(weights, file_name)
+    guesses = guess(weights, file_name)
     chosen = architecture or (guesses[0].architecture if guesses else DEFAULT)
-    classes, channels = architectures.measure(chosen, weights)
+    found = match(chosen, weights)
     return Proposal(
         plain_name(file_name),
         kind,
         guesses,
         tuple(architectures.fingerprints()),
-        classes,
-        channels,
-        zoo.preprocessing(chosen, channels),
-        zoo.class_names(chosen, classes),
-        (*weights.notes, *(() if architecture else doubt(guesses))),
+        found.classes,
+        found.channels,
+        zoo.preprocessing(chosen, found.channels),
+        zoo.class_names(chosen, found.classes),
+        (
+            *weights.notes,
+            *(() if architecture else doubt(guesses)),
+            *(describe(found, weights) if found.complete else ()),
+        ),
     )
 
 
