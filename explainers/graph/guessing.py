@@ -10,6 +10,7 @@ from itertools import accumulate
 
 from explainers.graph.architectures import Fingerprint, fingerprints, hash_names, hash_places
 from explainers.graph.checkpoint import printable
+from explainers.graph.dialects import translate
 from explainers.graph.matching import match
 from explainers.graph.networks import Weights
 from explainers.graph.zoo import shapes
@@ -29,27 +30,32 @@ def find_networks(networks: Mapping[str, Weights]) -> dict[str, Weights]:
     """
     found: dict[str, Weights] = {}
     known: dict[str, bool] = {}
-    for path, weights in networks.items():
+    for path, foreign in networks.items():
+        weights = translate(foreign)
         prefixes = find_prefixes(weights)
         for prefix in prefixes or [common_prefix(weights)]:
             name = f"{path}.{prefix}".strip(".") if prefix and len(prefixes) > 1 else path
-            found[name], known[name] = view(weights, prefix), bool(prefixes)
+            found[name], known[name] = view(weights, prefix, prefixes), bool(prefixes)
     return {name: found[name] for name in sorted(found, key=lambda name: not known[name])}
 
 
 def find_prefixes(weights: Weights) -> list[str]:
-    """Under which names in a file a known network stands: "" for the whole, none if none is known."""
-    if is_known(weights):
-        return [""]
-    counts = Counter[str]()
+    """Under which names in a file a known network stands: "" for the whole, none if none is known.
+
+    One that an architecture fits whole goes before one with another head or more tensors than that.
+    """
+    counts = Counter[str]({"": len(weights.tensors)})
     for name in weights.tensors:
-        parts = name.split(".")[:-1]
-        counts.update(accumulate(f"{part}." for part in parts[:4]))
-    chosen: list[str] = []
-    for prefix in sorted((one for one in counts if counts[one] >= FEWEST), key=lambda one: one.count("."))[:MOST_VIEWS]:
-        if not any(prefix.startswith(other) for other in chosen) and is_known(view(weights, prefix)):
-            chosen.append(prefix)
-    return chosen
+        counts.update(accumulate(f"{part}." for part in name.split(".")[:-1][:4]))
+    prefixes = sorted((one for one in counts if counts[one] >= FEWEST or not one), key=lambda one: one.count("."))
+    for whole in (True, False):
+        chosen: list[str] = []
+        for prefix in prefixes[:MOST_VIEWS]:
+            if not any(prefix.startswith(other) for other in chosen) and is_known(view(weights, prefix), whole):
+                chosen.append(prefix)
+        if chosen:
+            return chosen
+    return []
 
 
 def common_prefix(weights: Weights) -> str:
@@ -61,24 +67,26 @@ def common_prefix(weights: Weights) -> str:
     return f"{'.'.join(parts)}." if parts else ""
 
 
-def view(weights: Weights, prefix: str) -> Weights:
-    """A network under a prefix, with all other tensors beside it."""
+def view(weights: Weights, prefix: str, others: Sequence[str] = ()) -> Weights:
+    """A network under a prefix, with all other tensors beside it but those under the prefixes of ``others``."""
     if not prefix:
         return weights
     inside = {name.removeprefix(prefix): one for name, one in weights.tensors.items() if name.startswith(prefix)}
-    outside = {name: one for name, one in weights.tensors.items() if not name.startswith(prefix)}
+    outside = {name: one for name, one in weights.tensors.items() if not name.startswith((prefix, *others))}
     note = f"The names in the file were prefixed by '{printable(prefix)}', which was taken away."
     return replace(weights, tensors=inside, notes=(*weights.notes, note), beside={**weights.beside, **outside})
 
 
-def is_known(weights: Weights) -> bool:
-    """Whether a known architecture has such tensors, whatever its head."""
+def is_known(weights: Weights, whole: bool) -> bool:
+    """Whether an architecture has just such tensors, or, unless it must be ``whole``, such tensors and another head."""
     found = shapes(weights.tensors)
     by_name, by_place = hash_names(found), hash_places(found) if weights.ordered else []
+    if whole:
+        return any(fits(one, by_name, by_place) for one in fingerprints().values())
     low = {value >> 32 for value in by_name.values()}
     sums = list(accumulate(by_place, initial=0))
     return any(
-        fits(one, by_name, by_place) or begins(one, by_place, sums) or sum(part in low for part in one.sketch) >= ENOUGH
+        begins(one, by_place, sums) or sum(part in low for part in one.sketch) >= ENOUGH
         for one in fingerprints().values()
     )
 

@@ -160,11 +160,10 @@ def describe(found: Match, weights: Weights) -> tuple[str, ...]:
         pooled = " on the maximum and the mean of the last maps" * found.head.doubled
         notes.append(f"The head, {where}{pooled}, was made again from its tensors: {found.head.describe()}.")
     if found.left_out:
-        names = ", ".join(printable(name) for name in found.left_out[:3])
-        more = ", ..." * (len(found.left_out) > 3)
+        names = ", ".join(printable(name) for name in found.left_out[:3]) + ", ..." * (len(found.left_out) > 3)
         notes.append(
-            f"{len(found.left_out)} tensors have no place in {found.architecture} and are left out ({names}{more}), as "
-            "those of a loss or a metric. If the network computes with them, its outputs are others."
+            f"Left out, as {found.architecture} has no place for them: {len(found.left_out)} of the file's tensors "
+            f"({names}), such as a loss or a metric has. If the network itself computes with them, its outputs differ."
         )
     return tuple(notes)
 
