@@ -38,6 +38,8 @@ class Proposal:
     ``channels`` the colours of the input; ``class_names`` is empty unless they can be told. ``outputs`` lists what can
     be explained where a file gives several tensors, the proposed one first; empty where it gives one. ``shape`` is of
     the output for one image, ``kind`` what it seems to mean ("" if it cannot be explained), ``reason`` why.
+    ``networks`` names those that a file of weights holds, likeliest first, and ``network`` the one that is proposed;
+    empty where it holds one.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Proposal:
     shape: tuple[int, ...] = ()
     kind: str = ""
     reason: str = ""
+    networks: tuple[str, ...] = ()
+    network: str = ""
 
     @property
     def architecture(self) -> str | None:

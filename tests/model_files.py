@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import io
 import json
+import os
 import pathlib
 import pickle
 import re
+import struct
 import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +115,42 @@ PICKLES: dict[str, Callable[[Touch], bytes]] = {
     "of protocol 4": lambda touch: saved(touch, pickle_protocol=4),
     "without torch": lambda touch: pickle.dumps({"a": touch}),
     "without torch, of protocol 2": lambda touch: pickle.dumps({"a": touch}, protocol=2),
+    "called by its name": lambda touch: assembled(b"cos\nsystem\n(", text(command(touch)), b"tR."),
+    "called by a name of two parts": lambda touch: assembled(
+        text("torch"), text("os.system"), b"\x93(", text(command(touch)), b"tR."
+    ),
+    "called by the older names": lambda touch: assembled(b"c__builtin__\neval\n(", text(code(touch.marker)), b"tR."),
+    "made by INST": lambda touch: assembled(b"(", text(command(touch)), b"ios\nsystem\n."),
+    "made by OBJ": lambda touch: assembled(b"(cposix\nsystem\n", text(command(touch)), b"o."),
+    "made by NEWOBJ": lambda touch: assembled(b"csubprocess\nPopen\n(", text(command(touch)), b"t\x81."),
+    "made by NEWOBJ_EX": lambda touch: assembled(b"csubprocess\nPopen\n(", text(command(touch)), b"t}\x92."),
+    "of the extension registry": lambda touch: assembled(b"\x82\x01(", text(command(touch)), b"tR."),
+    "called through a tensor's subclass": lambda touch: assembled(
+        b"ctorch._tensor\n_rebuild_from_type_v2\n(cos\nsystem\nN(", text(command(touch)), b"t}tR."
+    ),
+    "kept for later by partial": lambda touch: pickle.dumps({"a": partial(os.system, command(touch))}),
+    "of a library's function": lambda touch: assembled(b"ctorch.hub\nload\n(", text(str(touch.marker)), b"tR."),
+    "loaded from bytes": lambda touch: assembled(
+        b"ctorch.storage\n_load_from_bytes\n(B", struct.pack("<I", len(saved(touch))), saved(touch), b"tR."
+    ),
+    "that is called again as a stand-in": lambda touch: assembled(
+        b"cargparse\nNamespace\n)\x81(", text(command(touch)), b"tR."
+    ),
+    "that is called as a text": lambda touch: assembled(text("os.system"), b"(", text(command(touch)), b"tR."),
 }
+
+
+def assembled(*steps: bytes) -> bytes:
+    """A pickle put together by hand."""
+    return b"\x80\x04" + b"".join(steps)
+
+
+def text(content: str) -> bytes:
+    return b"X" + struct.pack("<I", len(content.encode())) + content.encode()
+
+
+def command(touch: Touch) -> str:
+    return f"touch {touch.marker}"
 
 
 def code(marker: Path) -> str:

@@ -19,7 +19,7 @@ from torchvision import models
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
 
-from explainers.graph.checkpoint import read_checkpoint
+from explainers.graph.networks import read_checkpoint
 from explainers.graph.zoo import build, fill
 
 

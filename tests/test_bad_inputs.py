@@ -30,7 +30,7 @@ from explainers.notes import read_names
 from explainers.preprocessing import Preprocessing
 from explainers.settings import read_file
 from tests import model_files, onnx_files, picture_files
-from tests.model_files import PICKLES, Touch, archived, saved, tiny, zipped
+from tests.model_files import PICKLES, Touch, archived, assembled, saved, tiny, zipped
 from tests.picture_files import archive, dicom, dicom_file, enlarge, photo
 
 #: A file's name, its content that would like to make a marker file, and the words of the sentence that it gets.
@@ -169,7 +169,23 @@ WEIGHTS: dict[str, Bad] = {
         "20,001 tensors of",
     ),
     "a checkpoint that fits nothing": ("tiny.pt", plain(lambda: saved(tiny().state_dict())), "No architecture of timm"),
-    "a whole pickled network": ("net.pt", plain(lambda: saved(tiny())), r"pickled object \(torch.nn"),
+    "a pickle of a text without end": (
+        "text.pt",
+        plain(lambda: assembled(b"\x8d" + bytes([255] * 6 + [127, 0]), b"a.")),
+        "bytes in a unicodestring8",
+    ),
+    "a pickle of a number of too many digits": (
+        "number.pt",
+        plain(lambda: assembled(b"L" + b"9" * 100_000 + b"L\n.")),
+        "4300 digits",
+    ),
+    "a pickle that reads what it never wrote": ("memory.pt", plain(lambda: assembled(b"h\x07.")), r"checkpoint \(7\)"),
+    "a pickle without end": ("end.pt", plain(lambda: assembled(b"]")), "pickle exhausted before seeing STOP"),
+    "a pickle nested without end": (
+        "deep.pt",
+        plain(lambda: assembled(b")" + b"\x85" * 1_000_000 + b"}h\x00K\x01s.".replace(b"h\x00", b"N"))),
+        "no named tensors",
+    ),
     "NaN weights": (
         "nan.pt",
         plain(lambda: saved(weights() | {"fc.bias": torch.full((7,), torch.nan)})),

@@ -52,8 +52,8 @@ class Reading:
 class Traced:
     """A traced network in the one form, of which a Model can be made once.
 
-    ``weights`` are those that the file held, ``constants`` a digest of its other tensors, ``squashing`` is what was taken off its end, ``shape`` is of its output
-    for one image.
+    ``weights`` are those that the file held, ``constants`` is a digest of its other tensors, ``squashing`` is what was
+    taken off its end, and ``shape`` is of its output for one image.
     """
 
     graph: fx.GraphModule

@@ -6,7 +6,7 @@ import io
 import re
 import zipfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 import torch
@@ -15,19 +15,15 @@ from explainers.errors import ModelError, UnsafeFileError
 from explainers.graph import architectures, zoo
 from explainers.graph.archive import check_images, open_archive
 from explainers.graph.bounds import check_memory
-from explainers.graph.checkpoint import (
-    Weights,
-    check_entries,
-    open_zip,
-    read_checkpoint,
-    read_safetensors,
-    telling,
-)
+from explainers.graph.checkpoint import check_entries, open_zip, printable, telling
 from explainers.graph.class_names import imagenet_names
 from explainers.graph.cuts import sizes
 from explainers.graph.ends import propose_preprocessing
 from explainers.graph.export import Reading, Traced, export, finish, make_model, trace
+from explainers.graph.guessing import find_networks, guess
+from explainers.graph.matching import describe, fill, match
 from explainers.graph.model import Model
+from explainers.graph.networks import Weights, read_networks
 from explainers.graph.onnx.file import parse
 from explainers.graph.onnx.importer import import_graph
 from explainers.graph.program import EXPORT_AGAIN
@@ -40,14 +36,20 @@ from explainers.settings import settings
 DEFAULT = "torchvision/resnet50"
 
 
-def propose(data: bytes, file_name: str, architecture: str | None = None, output: str | None = None) -> Proposal:
+def propose(
+    data: bytes,
+    file_name: str,
+    architecture: str | None = None,
+    output: str | None = None,
+    network: str | None = None,
+) -> Proposal:
     """Tell what a model file seems to hold, without running it.
 
-    ``architecture`` overrules the best guess, ``output`` picks one of several by its name in ``Proposal.outputs``.
-    Raises UnsafeFileError for a file that could run code when opened, and ModelError for one that is damaged, of an
-    unknown format, or without that output.
+    ``architecture`` overrules the best guess, ``output`` picks one of several by its name in ``Proposal.outputs``, and
+    ``network`` one of several in a file of weights. Raises UnsafeFileError for a file that could run code when opened,
+    and ModelError for one that is damaged, of an unknown format, or without that output or network.
     """
-    return read(data, file_name, architecture, output=output)[0]
+    return read(data, file_name, Choice(architecture, output, network))[0]
 
 
 def load(
@@ -62,15 +64,17 @@ def load(
     unit: str = "",
     usual: Sequence[float] = (),
     output: str | None = None,
+    network: str | None = None,
 ) -> Model:
     """Make a Model of a model file; what is not given is taken from the proposal.
 
-    ``output`` picks one of several by its name; ``kind`` says what the outputs mean, see ``explainers.outputs.KINDS``.
-    Raises UnsafeFileError and ModelError as
-    ``propose`` does, and ModelError if weights do not fit the architecture, class names do not match the outputs, the
-    model cannot be exported, or its outputs are not finite or mean something that cannot be explained.
+    ``output`` and ``network`` pick one of several by name; ``kind`` says what the outputs mean, see
+    ``explainers.outputs.KINDS``. Raises UnsafeFileError and ModelError as ``propose`` does, and ModelError if weights
+    do not fit the architecture, class names do not match the outputs, the model cannot be exported or takes too much
+    memory, or its outputs are not finite or mean something that cannot be explained.
     """
-    proposal, content = read(data, file_name, architecture, preprocessing.size if preprocessing else None, output)
+    choice = Choice(architecture, output, network, preprocessing.size if preprocessing else None)
+    proposal, content = read(data, file_name, choice)
     name = name or proposal.name
     preprocessing = preprocessing or proposal.preprocessing
     class_names = tuple(class_names) or proposal.class_names
@@ -82,33 +86,46 @@ def load(
         chosen = architecture or proposal.architecture
         if chosen is None:
             raise ModelError(proposal.notes[-1])
-        module, notes = zoo.fill(chosen, content, proposal.classes, proposal.channels, preprocessing.size)
+        module, notes = fill(chosen, content, preprocessing.size)
         source = f"{proposal.format} as {chosen}"
-        model = export(module, name, preprocessing, class_names, source, [*proposal.notes, *notes], reading)
+        notes = tuple(dict.fromkeys([*proposal.notes, *notes]))
+        model = export(module, name, preprocessing, class_names, source, notes, reading)
     if proposal.format in ("pt2", "onnx"):
         check_memory(model)
     check_outputs(model)
     return model
 
 
-def read(
-    data: bytes,
-    file_name: str,
-    architecture: str | None,
-    size: tuple[int, int] | None = None,
-    output: str | None = None,
-) -> tuple[Proposal, Weights | Traced]:
-    """Read a file by the format that its content shows; returns the proposal with what it was made from.
+@dataclass(frozen=True)
+class Choice:
+    """What a person chose before a file is read: None for the best guess.
 
     ``size`` (height, width) is for ONNX files that leave the size of images open.
     """
+
+    architecture: str | None = None
+    output: str | None = None
+    network: str | None = None
+    size: tuple[int, int] | None = None
+
+
+def read(data: bytes, file_name: str, choice: Choice) -> tuple[Proposal, Weights | Traced]:
+    """Read a file by the format that its content shows; returns the proposal with what it was made from."""
     kind = sniff(data)
     if kind == "pt2":
-        return read_archive(data, file_name, output)
+        return read_archive(data, file_name, choice.output)
     if kind == "onnx":
-        return read_onnx(data, file_name, size, output)
-    weights = read_safetensors(data) if kind == "safetensors" else read_checkpoint(data)
-    return propose_architecture(weights, kind, file_name, architecture), weights
+        return read_onnx(data, file_name, choice.size, choice.output)
+    networks = find_networks(read_networks(data, kind))
+    name = next(iter(networks)) if choice.network is None else choice.network
+    if name not in networks:
+        raise ModelError(f"There is no network '{printable(name)}' in the file. Choose one of {', '.join(networks)}.")
+    proposal = propose_architecture(networks[name], kind, file_name, choice.architecture)
+    if len(networks) > 1:
+        others = ", ".join(printable(other or "the file's own") for other in networks if other != name)
+        note = f"The file holds several networks: this is {printable(name)}, and there is {others}."
+        proposal = replace(proposal, networks=tuple(networks), network=name, notes=(note, *proposal.notes))
+    return proposal, networks[name]
 
 
 def sniff(data: bytes) -> str:
@@ -202,25 +219,29 @@ def propose_traced(
     )
 
 
-def propose_architecture(weights: Weights, kind: str, file_name: str, architecture: str | None) -> Proposal:
+def propose_architecture(weights: Weights, form: str, file_name: str, architecture: str | None) -> Proposal:
     """Propose what a checkpoint may be read as; ``architecture`` overrules the best guess."""
-    guesses = architectures.guess(weights, file_name)
+    guesses = guess(weights, file_name)
     chosen = architecture or (guesses[0].architecture if guesses else DEFAULT)
-    classes, channels = architectures.measure(chosen, weights)
-    shape = zoo.output_shape(chosen, classes)
-    meaning, reason = guess_kind(shape, "")
+    found = match(chosen, weights)
+    shape = zoo.output_shape(chosen, found.classes)
+    kind, reason = guess_kind(shape, "")
     return Proposal(
         plain_name(file_name),
-        kind,
+        form,
         guesses,
         tuple(architectures.fingerprints()),
-        classes,
-        channels,
-        zoo.preprocessing(chosen, channels),
-        zoo.class_names(chosen, classes),
-        (*weights.notes, *(() if architecture else doubt(guesses))),
+        found.classes,
+        found.channels,
+        zoo.preprocessing(chosen, found.channels),
+        zoo.class_names(chosen, found.classes),
+        (
+            *weights.notes,
+            *(() if architecture else doubt(guesses)),
+            *(describe(found, weights) if found.complete else ()),
+        ),
         shape=shape,
-        kind=meaning,
+        kind=kind,
         reason=reason,
     )
 

@@ -81,6 +81,7 @@ def propose(
     architecture: str | None = None,
     waiting: Callable[[], object] = lambda: None,
     output: str | None = None,
+    network: str | None = None,
 ) -> Proposal:
     """Look at a model file in a worker, as an architecture or the best guess, see ``explainers.graph.loader.propose``.
 
@@ -88,7 +89,7 @@ def propose(
     """
     from explainers.graph.stored import frozen
 
-    given = {"architecture": architecture, "output": output}
+    given = {"architecture": architecture, "output": output, "network": network}
     found = frozen(delegate("propose", data, file_name, given, waiting)[0])
     parts = {
         "guesses": tuple(Guess(**guess) for guess in found["guesses"]),
