@@ -162,6 +162,7 @@ def read_onnx(data: bytes, file_name: str, size: tuple[int, int] | None) -> tupl
         preprocessing=made.preprocessing,
         class_names=made.class_names,
         notes=made.notes,
+        outputs=made.outputs,
     )
     return proposal, made
 

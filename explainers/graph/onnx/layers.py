@@ -74,10 +74,10 @@ def flatten(befores: list[int], afters: list[int]) -> list[int]:
     return [side for pair in reversed(list(zip(befores, afters, strict=True))) for side in pair]
 
 
-@operator("MaxPool")
+@operator("MaxPool", moves=True)
 def pool_maximum(call: Call, value: Value) -> Any:
     """Take the maximum in windows."""
-    call.require(call.outputs == 1, "the places of the maxima as output")
+    call.require(call.used == 1, "the places of the maxima as output")
     kernel = call.get("kernel_shape")
     strides, dilations, befores, afters = window(call, shape_of(value)[2:], kernel)
     if befores != afters or any(2 * pad > length for pad, length in zip(befores, kernel, strict=True)):
@@ -104,7 +104,7 @@ def pool_average(call: Call, value: Value) -> Any:
     return call.emit(aten.div.Tensor, average, call.emit(target, inside, kernel, strides, [0], rounding))
 
 
-@operator("GlobalAveragePool", "GlobalMaxPool")
+@operator("GlobalAveragePool", "GlobalMaxPool", moves=True)
 def pool_globally(call: Call, value: Value) -> Any:
     """Average, or take the maximum, over all places."""
     target = aten.mean.dim if call.kind == "GlobalAveragePool" else aten.amax.default
@@ -174,7 +174,7 @@ def normalise_groups(call: Call, value: Value, scale: Value, bias: Value) -> Any
 @operator("LayerNormalization", "RMSNormalization")
 def normalise_layer(call: Call, value: Value, scale: Value, bias: Value | None = None) -> Any:
     """Normalise over the last dimensions, by mean and spread or by the root mean square."""
-    call.require(call.outputs == 1, "the mean or the spread as output")
+    call.require(call.used == 1, "the mean or the spread as output")
     sizes, axis = shape_of(value), call.get("axis", -1)
     sizes = sizes[axis % len(sizes) :]
     scale, bias = (fit(call, item, sizes) for item in (scale, bias))
@@ -231,7 +231,7 @@ def softmax_of_rest(call: Call, value: Value) -> Any:
 @operator("Attention", since=23)
 def attend(call: Call, query: Value, key: Value, value: Value, mask: Value | None = None, *_: Value | None) -> Any:
     """Attend: the values' mean, weighted by the softmax of the products of queries and keys."""
-    unusual = len(call.inputs) > 4 or call.outputs > 1 or call.get("softcap", 0.0)
+    unusual = len(call.inputs) > 4 or call.used > 1 or call.get("softcap", 0.0)
     call.require(not unusual, "attention with a memory or other outputs")
     flat = len(shape_of(query)) == 3
     if flat:
@@ -272,17 +272,17 @@ REDUCTIONS = {
 @operator(*REDUCTIONS)
 def reduce(call: Call, value: Value, _: Value | None = None) -> Any:
     """Reduce some dimensions to one number."""
-    rank = len(shape_of(value))
+    kind, rank = call.kind.removeprefix("QLinear"), len(shape_of(value))
     axes, keep = call.numbers("axes", 1, []), bool(call.get("keepdims", 1))
     if not axes and call.get("noop_with_empty_axes", 0):
         return value
     axes = [axis % rank for axis in axes] or list(range(rank))
-    if call.kind == "ReduceL1":
+    if kind == "ReduceL1":
         value = call.emit(aten.abs.default, value)
-    if call.kind == "ReduceSumSquare":
+    if kind == "ReduceSumSquare":
         value = call.emit(aten.mul.Tensor, value, value)
-    extra = (2, axes) if call.kind == "ReduceL2" else (axes,)
-    return call.emit(REDUCTIONS[call.kind], value, *extra, keep)
+    extra = (2, axes) if kind == "ReduceL2" else (axes,)
+    return call.emit(REDUCTIONS[kind], value, *extra, keep)
 
 
 @operator("ReduceProd")
