@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from explainers.errors import ModelError, UnsupportedOperatorError
 from explainers.graph.checkpoint import first_line, printable
-from explainers.graph.onnx.builder import Builder, dtype_of
+from explainers.graph.onnx.builder import Builder, dtype_of, is_batch, shape_of
 from explainers.graph.onnx.file import TYPE_OF, Functions, function_key, label, names_read, read_attributes, read_opsets, read_tensor
 from explainers.graph.onnx.registry import MOVES, READS_QUANTISED, Call, domain_of, find
 from explainers.graph.onnx.scopes import Scope, find_scope, nest
@@ -83,7 +83,10 @@ class Frame:
         attributes = read_attributes(node)
         run = replace(self, scope=scope).run
         call = Call(self.builder, node.op_type, opset, attributes, inputs, len(outputs), used_outputs, run)
-        return self.keep_steps(node, function, inputs, function(call, *inputs))
+        made = function(call, *inputs)
+        if made is NotImplemented:
+            return self.call(defined_by_onnx(node, opset, inputs), node, inputs, scope)
+        return self.keep_steps(node, function, inputs, made)
 
     def find_scope(self, node: NodeProto) -> Scope:
         """Find the layers that a node is in: those of a function's caller, and in them its own if it is named."""
@@ -159,9 +162,8 @@ def defined_by_onnx(node: NodeProto, opset: int, inputs: Sequence[Any]) -> Funct
         version = nearest(schema.context_dependent_function_opset_versions, opset)
         body = schema.get_context_dependent_function_with_opset_version(version, node.SerializeToString(), types)
     function = FunctionProto.FromString(body)
-    if not function.output:
-        function.input.extend(item.name for item in schema.inputs[len(function.input) :])
-        function.output.extend(item.name for item in schema.outputs)
+    if not function.node:
+        raise UnsupportedOperatorError(f"is used in a way that Lightbox does not know, of opset {opset}")
     defaults = [item.default_value for item in schema.attributes.values() if item.default_value.name]
     function.attribute_proto.extend(defaults)
     return function
@@ -184,7 +186,8 @@ def find_schema(kind: str, opset: int, domain: str) -> onnx.defs.OpSchema | None
 def type_of(value: Any) -> TypeProto:
     """Write the type of a value as ONNX does; that of an input that is left out is empty."""
     if isinstance(value, Tensor | fx.Node):
-        return onnx.helper.make_tensor_type_proto(TYPE_OF[dtype_of(value)], None)
+        sizes = [None if is_batch(size) else size for size in shape_of(value)]
+        return onnx.helper.make_tensor_type_proto(TYPE_OF[dtype_of(value)], sizes)
     return TypeProto()
 
 

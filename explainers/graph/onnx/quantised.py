@@ -229,7 +229,6 @@ own("QLinearGlobalAveragePool")(on_real(average_globally))
 own("QLinearAveragePool")(on_real(average_in_windows))
 own("QLinearSigmoid")(on_real(sigmoid))
 own("QLinearLeakyRelu")(on_real(elementwise.leaky_relu))
-own("QLinearReduceMean")(on_real(layers.reduce))
 
 
 @own("QLinearSoftmax")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from explainers.graph.onnx.registry import Call, operator
 #: The order of ONNX's gates in torch's: of input, forget, cell, output; of reset, update, new.
 GATES = {"LSTM": [0, 2, 3, 1], "GRU": [1, 0, 2], "RNN": [0]}
 USUAL = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
+MAX_STEPS = 1000
 LAYERS = {"LSTM": aten.lstm.input, "GRU": aten.gru.input, "RNN": aten.rnn_tanh.input}
 
 
@@ -29,7 +31,10 @@ def recur(call: Call, value: Value, weight: Value, recurrent: Value, *rest: Valu
     value = call.emit(aten.flip.default, value, [0]) if turned else value
     weights = read_weights(call, weight, recurrent, bias)
     options = [bias is not None, 1, 0.0, False, count == 2, False]
-    made, *last = call.emit(LAYERS[kind], value, states if kind == "LSTM" else states[0], weights, *options)
+    if kind == "GRU" and not call.get("linear_before_reset", 0):
+        made, *last = unroll(call, value, states[0], weights)
+    else:
+        made, *last = call.emit(LAYERS[kind], value, states if kind == "LSTM" else states[0], weights, *options)
     made = call.emit(aten.flip.default, made, [0]) if turned else made
     steps, images, _ = shape_of(made)
     made = call.emit(aten.reshape.default, made, [steps, -1, count, size])
@@ -43,7 +48,6 @@ def check(call: Call, value: Value, lengths: Value | None, peephole: Value | Non
     call.require(peephole is None, "peepholes")
     call.require(call.get("activations", USUAL[call.kind] * count) == USUAL[call.kind] * count, "unusual activations")
     call.require("clip" not in call.attributes and not call.get("input_forget", 0), "clipped or coupled gates")
-    call.require(call.kind != "GRU" or bool(call.get("linear_before_reset", 0)), "a reset before the product")
     steps = shape_of(value)[1 if call.get("layout", 0) else 0]
     same = lengths is None or bool((call.constant(lengths, "lengths") == steps).all())
     call.require(same, "sequences of several lengths")
@@ -69,3 +73,36 @@ def read_weights(call: Call, weight: Value, recurrent: Value, bias: Value | None
             gates = part.chunk(len(GATES[call.kind]))
             found.append(torch.cat([gates[place] for place in GATES[call.kind]]))
     return found
+
+
+def unroll(call: Call, value: Value, state: Value, weights: list[Tensor]) -> tuple[Any, Any]:
+    """Run a gated layer step by step that resets its state before the product with it, unlike torch's."""
+    steps, count = shape_of(value)[0], shape_of(state)[0]
+    call.require(steps * count <= MAX_STEPS, f"over {MAX_STEPS} steps")
+    each = len(weights) // count
+    made, last = [], []
+    for direction in range(count):
+        parts = [part.chunk(3) for part in weights[direction * each : (direction + 1) * each]]
+        biases = [sum(pair) for pair in zip(*parts[2:], strict=True)] if each > 2 else [None] * 3
+        hidden, states = call.emit(aten.select.int, state, 0, direction), []
+        for step in range(steps)[:: -1 if direction else 1]:
+            hidden = advance(call, call.emit(aten.select.int, value, 0, step), hidden, parts, biases)
+            states.append(hidden)
+        made.append(call.emit(aten.stack.default, states[:: -1 if direction else 1]))
+        last.append(hidden)
+    return call.emit(aten.cat.default, made, 2), call.emit(aten.stack.default, last)
+
+
+def advance(call: Call, value: Value, hidden: Value, parts: Sequence[Any], biases: Sequence[Any]) -> Any:
+    """Compute the next state of a gated layer."""
+
+    def gate(place: int, before: Value, activate: Any) -> Any:
+        product = call.emit(aten.linear.default, value, parts[0][place], biases[place])
+        return call.emit(
+            activate, call.emit(aten.add.Tensor, product, call.emit(aten.linear.default, before, parts[1][place]))
+        )
+
+    reset, update = (gate(place, hidden, aten.sigmoid.default) for place in (0, 1))
+    new = gate(2, call.emit(aten.mul.Tensor, reset, hidden), aten.tanh.default)
+    kept = call.emit(aten.mul.Tensor, update, hidden)
+    return call.emit(aten.add.Tensor, kept, call.emit(aten.mul.Tensor, call.emit(aten.rsub.Scalar, update, 1.0), new))

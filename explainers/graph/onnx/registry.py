@@ -75,6 +75,7 @@ def operator(
 ) -> Callable[[Import], Import]:
     """Register a function as that which imports these operators from this opset on, until a newer one.
 
+    It may return NotImplemented for what ONNX's own definition of the operator as a function is then imported.
     ``moves`` tells that it leaves each number as it is, ``quantised`` that it reads quantised numbers.
     """
 

@@ -81,7 +81,7 @@ def resize_by(call: Call, value: Value, scales: list[float], mode: str, coordina
         return call.emit(LINEAR[len(new) - 2], value, new[2:], aligned, None)
     for axis in axes:
         shrinking = min(scales[axis], 1.0) if call.get("antialias", 0) else 1.0
-        outside = not call.get("exclude_outside", 0) and shrinking == 1
+        outside = not call.get("exclude_outside", 0)
         weights = interpolate(sizes[axis], places[axis], mode, call.get("cubic_coeff_a", -0.75), shrinking, outside)
         value = call.emit(aten.transpose.int, value, axis, -1)
         value = call.emit(aten.matmul.default, value, weights.T.contiguous())
@@ -138,7 +138,7 @@ def interpolate(
     indices = (first[:, None] + offsets).long()
     if not outside:
         weights = weights * ((indices >= 0) & (indices < old))
-        weights = weights / weights.sum(1, keepdim=True)
+    weights = weights / weights.sum(1, keepdim=True)
     return torch.zeros(len(places), old).scatter_add_(1, indices.clamp(0, old - 1), weights)
 
 
