@@ -138,7 +138,9 @@ def split(call: Call, value: Value, sizes: Value | None = None) -> list[Value]:
     axis = call.get("axis", 0) % len(shape_of(value))
     if sizes is None:
         entries = unstack(call, value, axis)
-        return [call.emit(aten.unsqueeze.default, item, axis) for item in entries] if call.get("keepdims", 1) else entries
+        return (
+            [call.emit(aten.unsqueeze.default, item, axis) for item in entries] if call.get("keepdims", 1) else entries
+        )
     given, total = call.constant(sizes, "sizes"), shape_of(value)[axis]
     if not given.dim():
         step = int(given)

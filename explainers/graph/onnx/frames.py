@@ -15,7 +15,16 @@ from torch import Tensor, fx
 from explainers.errors import ModelError, UnsupportedOperatorError
 from explainers.graph.checkpoint import first_line, printable
 from explainers.graph.onnx.builder import Builder, dtype_of, is_batch, shape_of
-from explainers.graph.onnx.file import TYPE_OF, Functions, function_key, label, names_read, read_attributes, read_opsets, read_tensor
+from explainers.graph.onnx.file import (
+    TYPE_OF,
+    Functions,
+    function_key,
+    label,
+    names_read,
+    read_attributes,
+    read_opsets,
+    read_tensor,
+)
 from explainers.graph.onnx.registry import MOVES, READS_QUANTISED, Call, domain_of, find
 from explainers.graph.onnx.scopes import Scope, find_scope, nest
 

@@ -106,7 +106,12 @@ def normalise_length_of_sum(
 ) -> tuple[Any, ...]:
     """Add what was skipped and a bias, and divide by the root mean square; the sum is the fourth output."""
     added = add(call, elementwise.combine(call, "Add", value, skip), bias)
-    return call.emit(aten.rms_norm.default, added, shape_of(added)[-1:], scale, call.get("epsilon", 1e-5)), None, None, added
+    return (
+        call.emit(aten.rms_norm.default, added, shape_of(added)[-1:], scale, call.get("epsilon", 1e-5)),
+        None,
+        None,
+        added,
+    )
 
 
 # Attention
@@ -136,6 +141,8 @@ def attend_to(
     number, parts = call.get("num_heads"), [query, key, value]
     if bias is not None:
         sizes = [shape_of(part)[-1] for part in parts]
-        parts = [add(call, part, item) for part, item in zip(parts, call.constant(bias, "bias").split(sizes), strict=True)]
+        parts = [
+            add(call, part, item) for part, item in zip(parts, call.constant(bias, "bias").split(sizes), strict=True)
+        ]
     heads = [part if len(shape_of(part)) == 4 else layers.split_heads(call, part, number) for part in parts]
     return layers.join_heads(call, layers.emit_attention(call, *heads, more, bool(call.get("unidirectional", 0))))

@@ -79,7 +79,9 @@ def import_graph(file: OnnxFile, size: tuple[int, int] | None = None, output: st
         raise errors[output or file.outputs[0]]
     chosen = output or next((name for name, node in made.items() if len(shape_of(node)) == 2), next(iter(made)))
     weights = {name: builder.weights[name] for name in names_read(file.nodes(chosen)) if name in builder.weights}
-    file = replace(file, weights=weights, notes=(*describe_weights(file, weights), *describe_outputs(file, chosen, errors)))
+    file = replace(
+        file, weights=weights, notes=(*describe_weights(file, weights), *describe_outputs(file, chosen, errors))
+    )
     builder.graph.output(made[chosen])
     builder.graph.eliminate_dead_code()
     outputs = [Output(name, tuple(shape_of(made[name])[1:])) for name in dict.fromkeys([chosen, *made])]

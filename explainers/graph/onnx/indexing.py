@@ -78,10 +78,9 @@ def nonzero(call: Call, value: Value) -> Tensor:
     return call.constant(value, "values").nonzero().T
 
 
-@operator("CumSum", "CumProd")
+@operator("CumSum")
 def cumulate(call: Call, value: Value, axis: Value) -> Any:
-    """Add up, or multiply, along an axis."""
-    target = aten.cumsum.default if call.kind == "CumSum" else aten.cumprod.default
+    """Add up along an axis."""
     place = int(call.constant(axis, "axis"))
     place += len(shape_of(value)) * (place < 0)
     backwards, length = call.get("reverse", 0), shape_of(value)[place]
@@ -89,8 +88,8 @@ def cumulate(call: Call, value: Value, axis: Value) -> Any:
     if call.get("exclusive", 0):
         value = call.emit(aten.slice.Tensor, value, place, 0, length - 1)
         border = [0, 0] * (len(shape_of(value)) - 1 - place) + [1, 0]
-        value = call.emit(aten.constant_pad_nd.default, value, border, int(call.kind == "CumProd"))
-    made = call.emit(target, value, place)
+        value = call.emit(aten.constant_pad_nd.default, value, border)
+    made = call.emit(aten.cumsum.default, value, place)
     return call.emit(aten.flip.default, made, [place]) if backwards else made
 
 
@@ -110,6 +109,7 @@ def arg_extreme(call: Call, value: Value) -> Any:
         return call.emit(target, value, axis, keep)
     found = call.emit(target, call.emit(aten.flip.default, value, [axis]), axis, keep)
     return call.emit(aten.rsub.Scalar, found, shape_of(value)[axis] - 1)
+
 
 @operator("Hardmax", since=13)
 def hardmax(call: Call, value: Value) -> Any:
@@ -137,7 +137,9 @@ def one_hot(call: Call, places: Value, depth: Value, values: Value) -> Any:
     axis += (len(shape_of(places)) + 1) * (axis < 0)
     whole = call.emit(aten.unsqueeze.default, call.emit(aten.to.dtype, places, torch.int64), axis)
     shape = [count if place == axis else 1 for place in range(len(shape_of(places)) + 1)]
-    flags = call.emit(aten.eq.Tensor, call.emit(aten.remainder.Scalar, whole, count), torch.arange(count).reshape(shape))
+    flags = call.emit(
+        aten.eq.Tensor, call.emit(aten.remainder.Scalar, whole, count), torch.arange(count).reshape(shape)
+    )
     inside = call.emit(aten.logical_and.default, flags, call.emit(aten.ge.Scalar, whole, -count))
     inside = call.emit(aten.logical_and.default, inside, call.emit(aten.lt.Scalar, whole, count))
     return call.emit(aten.where.self, inside, torch.tensor(on, dtype=kind), torch.tensor(off, dtype=kind))

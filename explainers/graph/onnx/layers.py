@@ -252,7 +252,7 @@ def normalise_response(call: Call, value: Value) -> Any:
 @operator("Softmax", "LogSoftmax", since=13)
 def softmax(call: Call, value: Value, axis: int = -1) -> Any:
     """Turn scores along an axis into shares."""
-    target = aten.softmax.int if call.kind == "Softmax" else aten.log_softmax.int
+    target = aten.log_softmax.int if call.kind == "LogSoftmax" else aten.softmax.int
     return call.emit(target, value, call.get("axis", axis))
 
 
