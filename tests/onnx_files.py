@@ -129,9 +129,13 @@ def with_a_damaged_tensor() -> bytes:
 
 
 REFUSALS: list[tuple[Callable[[], bytes], type[ModelError], str]] = [
-    (lambda: write(node("Loop", ["", "", "image"], ["scores"], name="/l")), ModelError, r"'/l' is control flow \(Loop"),
-    (lambda: write(node("If", ["image"], ["scores"])), ModelError, r"'scores' is control flow \(If\)"),
-    (with_another_domain, ModelError, "'/mine' is the operator Mine of the domain 'my.own'"),
+    (lambda: write(node("Loop", ["", "", "image"], ["scores"], name="/l")), ModelError, r"'/l' is no valid Loop"),
+    (
+        lambda: write(node("If", ["image"], ["scores"])),
+        UnsupportedOperatorError,
+        r"'scores' \(If\) is control flow whose path depends on the image",
+    ),
+    (with_another_domain, UnsupportedOperatorError, r"Mine of my.own \(node '/mine'\)"),
     (with_external_data, UnsafeFileError, "'kernel' lies in another file"),
     (with_training, ModelError, "training graph"),
     (with_texts, ModelError, "'texts' holds texts"),
@@ -143,15 +147,19 @@ REFUSALS: list[tuple[Callable[[], bytes], type[ModelError], str]] = [
     (lambda: write(*head(), kind=TensorProto.INT64, **WEIGHTS), ModelError, "of type INT64"),
     (
         lambda: write(
-            node("Det", ["image"], ["d"], name="/det"),
-            node("LSTM", ["d"], ["l"], name="/lstm"),
-            node("Det", ["l"], ["scores"], name="/other"),
+            node("Multinomial", ["image"], ["d"], name="/multi"),
+            node("Bernoulli", ["d"], ["l"], name="/chance"),
+            node("STFT", ["l"], ["m"], name="/stft"),
+            node("Multinomial", ["m"], ["scores"], name="/other"),
         ),
         UnsupportedOperatorError,
-        r"Det \(node '/det'\), LSTM \(node '/lstm'\)",
+        r"Multinomial \(node '/multi'\), STFT \(node '/stft'\)",
     ),
     (
-        lambda: write(node("MaxPool", ["image"], ["scores", "places"], kernel_shape=[2, 2], name="/pool")),
+        lambda: write(
+            node("MaxPool", ["image"], ["top", "places"], kernel_shape=[2, 2], name="/pool"),
+            node("Cast", ["places"], ["scores"], to=TensorProto.FLOAT),
+        ),
         UnsupportedOperatorError,
         r"'/pool' \(MaxPool\) has the places of the maxima",
     ),

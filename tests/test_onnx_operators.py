@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from explainers.graph.onnx.file import parse
 from explainers.graph.onnx.importer import import_graph
-from explainers.graph.onnx.registry import OPERATORS
+from explainers.graph.onnx.registry import MICROSOFT, OPERATORS
 
 RANDOM = np.random.default_rng(0)
 
@@ -47,7 +47,8 @@ def write(nodes: list[onnx.NodeProto], constants: dict[str, Any], opset: int) ->
         [helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]
+    model = helper.make_model(graph, opset_imports=opsets)
     model.ir_version = 8 if opset < 19 else 11
     return model.SerializeToString()
 
@@ -62,7 +63,7 @@ def write_case(case: Case, outputs: tuple[str, ...] = ("y0",)) -> bytes:
 
 def run_onnxruntime(data: bytes, images: np.ndarray) -> np.ndarray:
     options = onnxruntime.SessionOptions()
-    options.log_severity_level, options.intra_op_num_threads = 3, 1
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
     return onnxruntime.InferenceSession(data, options).run(None, {"images": images})[0]
 
 
@@ -71,12 +72,12 @@ def run_imported(data: bytes, images: np.ndarray) -> np.ndarray:
         return import_graph(parse(data)).graph(torch.from_numpy(images)).numpy()
 
 
-def check(data: bytes) -> None:
+def check(data: bytes, tolerance: float = 1e-5) -> None:
     """Compare the import with onnxruntime, for two images and for one."""
     for images in (IMAGES, IMAGES[:1]):
         expected, found = run_onnxruntime(data, images), run_imported(data, images)
         assert found.shape == expected.shape
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=tolerance)
 
 
 W = numbers(8, 4, 3, 3)
@@ -84,8 +85,11 @@ POSITIVE = np.abs(numbers(4)) + 0.1
 
 UNARY = [
     "Abs",
+    "Asinh",
+    "Atan",
     "Ceil",
     "Cos",
+    "Cosh",
     "Erf",
     "Exp",
     "Floor",
@@ -98,8 +102,10 @@ UNARY = [
     "Sigmoid",
     "Sign",
     "Sin",
+    "Sinh",
     "Softplus",
     "Softsign",
+    "Tan",
     "Tanh",
     "Elu",
     "Celu",
@@ -112,6 +118,10 @@ UNARY = [
     "Dropout",
     "GlobalAveragePool",
     "GlobalMaxPool",
+    "GlobalLpPool",
+    "Hardmax",
+    "IsInf",
+    "IsNaN",
     "LpNormalization",
     "Softmax",
     "LogSoftmax",
@@ -135,6 +145,10 @@ CASES: list[Case] = [
     case("ThresholdedRelu", alpha=0.3),
     case("PRelu", numbers(4, 1, 1)),
     case("PRelu", numbers(1)),
+    case("PRelu", numbers(6)),
+    case("Shrink", bias=0.1, lambd=0.4),
+    case("MeanVarianceNormalization", axes=[1, 2, 3]),
+    case("IsInf", detect_negative=0),
     case("Gelu", opset=20),
     case("Gelu", opset=20, approximate="tanh"),
     case("Clip", np.float32(-1), np.float32(0.5)),
@@ -184,6 +198,11 @@ CASES: list[Case] = [
     case("Trilu"),
     case("Trilu", np.array(1, np.int64), upper=0),
     case("CumSum", np.array(2, np.int64)),
+    case("CumSum", np.array(-1, np.int64), exclusive=1, reverse=1),
+    case("Compress", np.array([1, 0, 1, 1], bool), axis=1),
+    case("Det"),
+    case("Hardmax", axis=1),
+    case("ArgMax", axis=1, select_last_index=1),
     case("ArgMax", axis=1),
     case("ArgMin", axis=-1, keepdims=0),
     # Layers
@@ -233,6 +252,10 @@ CASES: list[Case] = [
     *(case(kind, kernel_shape=[2, 3], auto_pad="SAME_LOWER") for kind in ("MaxPool", "AveragePool")),
     *(case(kind, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1) for kind in ("MaxPool", "AveragePool")),
     case("MaxPool", kernel_shape=[2, 2], dilations=[2, 1]),
+    case("LpPool", kernel_shape=[2, 3], strides=[2, 1], pads=[1, 0, 0, 1]),
+    case("LpPool", kernel_shape=[2, 2], p=3),
+    case("AveragePool", kernel_shape=[2, 2], dilations=[2, 1], pads=[1, 0, 0, 1], opset=19),
+    case("AveragePool", kernel_shape=[2, 2], dilations=[2, 1], pads=[1, 0, 0, 1], count_include_pad=1, opset=19),
     case("AveragePool", kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1),
     case("AveragePool", kernel_shape=[3, 3], pads=[0, 1, 1, 2], count_include_pad=1),
     case("AveragePool", kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], ceil_mode=1, count_include_pad=1),
@@ -240,6 +263,8 @@ CASES: list[Case] = [
     case("Attention", "x", "x", "x", opset=23),
     case("Attention", "x", "x", "x", numbers(6, 6), opset=23, scale=0.3),
     case("Attention", "x", "x", "x", opset=23, is_causal=1),
+    case("Attention", "x", "x", "x", numbers(6, 6), opset=23, is_causal=1, softcap=0.7),
+    case("SimplifiedLayerNormalization", numbers(6)),
     case("Swish", opset=24),
     case("Swish", opset=24, alpha=1.5),
     # Reductions
@@ -264,6 +289,13 @@ CASES: list[Case] = [
         for rounding in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
     ),
     case("Resize", None, np.array([1, 1, 1.3, 1.3], np.float32), mode="linear"),
+    *(
+        case("Resize", None, np.array([1, 1, 0.6, 1.7], np.float32), mode=mode, opset=18, **{option: 1})
+        for mode in ("linear", "cubic")
+        for option in ("antialias", "exclude_outside")
+        if (mode, option) != ("linear", "exclude_outside")
+    ),
+    case("Resize", None, None, integers(9, 4), opset=18, axes=[2, 3], keep_aspect_ratio_policy="not_larger"),
     case("Resize", None, None, np.array([7, 9], np.int64), opset=18, axes=[2, 3], mode="linear"),
     case("Resize", np.array([1, 1, 2, 2], np.float32), opset=10),
     case("Resize", np.array([1, 1, 2, 2], np.float32), opset=10, mode="linear"),
@@ -291,6 +323,9 @@ SEVERAL: list[tuple[Case, int]] = [
 
 
 node = helper.make_node
+#: The opset of groups, where it is not 17.
+OPSETS = {"BitwiseAnd": 18, "BitwiseOr": 18, "BitwiseXor": 18, "BitwiseNot": 18, "Scatter": 10}
+BITS = {"a": np.array([3, 5, 6, 9, 12, 7], np.int32), "b": np.array([1, 2, 3, 4, 5, 6], np.int32)}
 
 #: Operators that need others around them, as nodes and constants.
 GROUPS: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
@@ -388,6 +423,95 @@ GROUPS: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
         [node("DequantizeLinear", ["q", "scale"], ["w"]), node("Conv", ["x", "w"], ["y0"])],
         {"q": RANDOM.integers(0, 255, (3, 4, 2, 2), np.uint8), "scale": np.float32(0.02)},
     ),
+    "ReduceLogSum": ([node("Abs", ["x"], ["a"]), node("ReduceLogSum", ["a"], ["y0"], axes=[1])], {}),
+    **{kind: ([node("Tanh", ["x"], ["t"]), node(kind, ["t"], ["y0"])], {}) for kind in ("Acos", "Asin", "Atanh")},
+    "Acosh": (
+        [node("Exp", ["x"], ["e"]), node("Add", ["e", "one"], ["p"]), node("Acosh", ["p"], ["y0"])],
+        {"one": np.float32(1)},
+    ),
+    **{
+        kind: (
+            [
+                node(kind, ["a", "b"], ["c"], **options),
+                node("Cast", ["c"], ["f"], to=1),
+                node("Mul", ["x", "f"], ["y0"]),
+            ],
+            BITS,
+        )
+        for kind, options in (("BitwiseAnd", {}), ("BitwiseOr", {}), ("BitwiseXor", {}))
+    },
+    "BitShift": (
+        [
+            node("BitShift", ["a", "b"], ["c"], direction="RIGHT"),
+            node("Cast", ["c"], ["f"], to=1),
+            node("Mul", ["x", "f"], ["y0"]),
+        ],
+        {name: value.astype(np.uint8) for name, value in BITS.items()},
+    ),
+    "BitwiseNot": (
+        [node("BitwiseNot", ["a"], ["c"]), node("Cast", ["c"], ["f"], to=1), node("Mul", ["x", "f"], ["y0"])],
+        BITS,
+    ),
+    "EyeLike": (
+        [node("EyeLike", ["c"], ["i"], k=1, dtype=1), node("MatMul", ["x", "i"], ["y0"])],
+        {"c": numbers(6, 5)},
+    ),
+    "OneHot": (
+        [
+            node("ArgMax", ["x"], ["best"], axis=1, keepdims=0),
+            node("OneHot", ["best", "depth", "values"], ["y0"], axis=1),
+        ],
+        {"depth": np.array(5), "values": np.array([0.5, 2], np.float32)},
+    ),
+    "ReverseSequence": (
+        [
+            node("Transpose", ["x"], ["t"], perm=[2, 1, 0, 3]),
+            node("ReverseSequence", ["t", "n"], ["r"]),
+            node("Transpose", ["r"], ["y0"], perm=[2, 1, 0, 3]),
+        ],
+        {"n": integers(3, 1, 6, 2)},
+    ),
+    **{
+        f"{kind} {reduction}": (
+            [
+                node(kind, ["c", "i", "u"], ["s"], axis=1, **({"reduction": reduction} if reduction else {})),
+                node("Mul", ["x", "s"], ["y0"]),
+            ],
+            {"c": numbers(6, 6), "i": integers([0, -1], [2, 3]), "u": numbers(2, 2)},
+        )
+        for kind, reduction in (("ScatterElements", ""), ("ScatterElements", "add"), ("ScatterElements", "mul"))
+    },
+    "Scatter": (
+        [node("Scatter", ["c", "i", "u"], ["s"]), node("Mul", ["x", "s"], ["y0"])],
+        {"c": numbers(6, 6), "i": integers([0, 1], [2, 3]), "u": numbers(2, 2)},
+    ),
+    "GridSample": (
+        [node("GridSample", ["c", "g"], ["s"], padding_mode="border"), node("Mul", ["x", "s"], ["y0"])],
+        {"c": numbers(1, 4, 5, 5), "g": numbers(1, 6, 6, 2)},
+    ),
+    **{
+        f"{kind} {direction}": (
+            [
+                node("Reshape", ["x", "rows"], ["r"]),
+                node("Transpose", ["r"], ["t"], perm=[1, 0, 2]),
+                node(kind, ["t", "w", "u", "b"], ["o"], hidden_size=5, direction=direction, **options),
+                node("Transpose", ["o"], ["y0"], perm=[2, 0, 1, 3]),
+            ],
+            {
+                "rows": integers(0, -1, 6),
+                "w": numbers(count, gates * 5, 6),
+                "u": numbers(count, gates * 5, 5),
+                "b": numbers(count, gates * 10),
+            },
+        )
+        for kind, gates, options in (
+            ("LSTM", 4, {}),
+            ("GRU", 3, {}),
+            ("GRU", 3, {"linear_before_reset": 1}),
+            ("RNN", 1, {}),
+        )
+        for direction, count in (("forward", 1), ("reverse", 1), ("bidirectional", 2))
+    },
     **{
         f"Gemm {name}": ([node("Flatten", ["x"], ["f"]), node("Gemm", ["f", "w", *bias], ["y0"], **options)], constants)
         for name, bias, options, constants in (
@@ -400,6 +524,303 @@ GROUPS: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
 }
 
 
+def own(kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> onnx.NodeProto:
+    """A node of onnxruntime's own domain."""
+    return node(kind, inputs, outputs, domain=MICROSOFT, **attributes)
+
+
+ROWS = node("Reshape", ["x", "rows"], ["t"])
+CONVOLUTION = {"w": W, "b": numbers(8)}
+TOKENS = {
+    "rows": integers(0, -1, 6),
+    "gain": numbers(6),
+    "shift": numbers(6),
+    "bias": numbers(6),
+    "mask": numbers(1, 2, 24, 24),
+}
+
+#: Operators that onnxruntime's optimiser writes.
+FUSED: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
+    **{
+        f"FusedConv {kind}": ([own("FusedConv", ["x", "w", "b"], ["y0"], activation=kind, **options)], CONVOLUTION)
+        for kind, options in (
+            ("Relu", {"pads": [1, 1, 1, 1]}),
+            ("LeakyRelu", {"activation_params": [0.2]}),
+            ("Clip", {"activation_params": [-0.5, 0.5]}),
+            ("HardSigmoid", {"activation_params": [0.2, 0.5]}),
+        )
+    },
+    "FusedConv of a sum": (
+        [node("Conv", ["x", "w"], ["z"]), own("FusedConv", ["x", "w", "b", "z"], ["y0"], activation="Relu")],
+        CONVOLUTION,
+    ),
+    "FusedMatMul": ([own("FusedMatMul", ["x", "w"], ["y0"], transB=1, alpha=0.5)], {"w": numbers(3, 6)}),
+    "TransposeMatMul": ([own("TransposeMatMul", ["x", "x"], ["y0"], transA=1)], {}),
+    **{
+        f"FusedGemm {kind}": (
+            [
+                node("Flatten", ["x"], ["f"]),
+                own("FusedGemm", ["f", "w", "b"], ["y0"], activation=kind, transB=1, **options),
+            ],
+            {"w": numbers(3, 144), "b": numbers(3)},
+        )
+        for kind, options in (("Relu", {}), ("LeakyRelu", {"activation_alpha": 0.3}))
+    },
+    **{kind: ([own(kind, ["x"], ["y0"])], {}) for kind in ("Gelu", "QuickGelu", "FastGelu")},
+    **{f"{kind} of a sum": ([own(kind, ["x", "b"], ["y0"])], {"b": numbers(6)}) for kind in ("BiasGelu", "FastGelu")},
+    **{
+        f"SkipLayerNormalization {len(outputs)}": (
+            [ROWS, own("SkipLayerNormalization", ["t", "t", "gain", "shift", "bias"], outputs)],
+            TOKENS,
+        )
+        for outputs in (["y0"], ["normal", "", "", "y0"])
+    },
+    "SkipSimplifiedLayerNormalization": (
+        [ROWS, own("SkipSimplifiedLayerNormalization", ["t", "t", "gain"], ["y0"])],
+        TOKENS,
+    ),
+    **{
+        f"Attention {', '.join(options)}": (
+            [ROWS, own("Attention", ["t", "w", "b", *more], ["y0"], num_heads=2, **options)],
+            TOKENS | {"w": numbers(6, width), "b": numbers(width)},
+        )
+        for more, options, width in (
+            ([], {}, 18),
+            ([], {"unidirectional": 1}, 18),
+            (["", "", "mask"], {"scale": 0.3}, 18),
+            ([], {"qkv_hidden_sizes": [8, 8, 4]}, 20),
+        )
+    },
+    **{
+        f"MultiHeadAttention {len(more)}": (
+            [ROWS, own("MultiHeadAttention", ["t", "t", "t", *more], ["y0"], num_heads=2)],
+            TOKENS | {"b": numbers(18)},
+        )
+        for more in ([], ["b"], ["", "", "mask"])
+    },
+}
+
+STEP, ZERO = np.float32(0.03), np.uint8(128)
+WHOLE = {
+    "step": STEP,
+    "zero": ZERO,
+    "new_step": np.float32(0.05),
+    "new_zero": np.uint8(120),
+    "share": np.float32(1 / 255),
+    "none": np.uint8(0),
+    "w": RANDOM.integers(-20, 20, (5, 4, 3, 3), np.int8),
+    "steps": np.full(5, 0.02, np.float32),
+    "zeros": np.zeros(5, np.int8),
+    "b": RANDOM.integers(-500, 500, 5, np.int32),
+    "m": RANDOM.integers(-100, 100, (6, 3), np.int8),
+    "m_step": np.float32([0.02, 0.01, 0.03]),
+    "m_zero": np.array([3, 0, -1], np.int8),
+    "one_step": np.float32(0.02),
+    "one_zero": np.int8(2),
+    "f": numbers(3),
+}
+
+
+def quantised(made: onnx.NodeProto, step: str = "new_step", zero: str = "new_zero") -> list[onnx.NodeProto]:
+    """A node on quantised numbers "q", with a result "r" that is quantised too."""
+    first = node("QuantizeLinear", ["x", "step", "zero"], ["q"])
+    return [first, made, node("DequantizeLinear", ["r", step, zero], ["y0"])]
+
+
+X, NEW, SHARE = ["q", "step", "zero"], ["new_step", "new_zero"], ["share", "none"]
+DYNAMIC = node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"])
+SCALED = [
+    node("Cast", ["i"], ["real"], to=TensorProto.FLOAT),
+    node("Mul", ["s", "one_step"], ["both"]),
+    node("Mul", ["real", "both"], ["y0"]),
+]
+
+#: Operators on quantised numbers, with how far their rounding may move a result.
+QUANTISED: dict[str, tuple[list[onnx.NodeProto], dict[str, Any], float]] = {
+    name: (nodes, WHOLE, tolerance)
+    for name, nodes, tolerance in (
+        ("QLinearConv", quantised(node("QLinearConv", [*X, "w", "steps", "zeros", *NEW, "b"], ["r"])), 0.15),
+        ("QLinearMatMul", quantised(node("QLinearMatMul", [*X, "m", "m_step", "m_zero", *NEW], ["r"])), 0.15),
+        ("QLinearAdd", quantised(own("QLinearAdd", [*X, *X, *NEW], ["r"])), 0.06),
+        ("QLinearMul", quantised(own("QLinearMul", [*X, *X, *NEW], ["r"])), 0.1),
+        ("QLinearConcat", quantised(own("QLinearConcat", [*NEW, *X, *X], ["r"], axis=1)), 0.05),
+        ("QLinearSigmoid", quantised(own("QLinearSigmoid", [*X, *SHARE], ["r"]), *SHARE), 0.01),
+        ("QLinearLeakyRelu", quantised(own("QLinearLeakyRelu", [*X, *NEW], ["r"], alpha=0.1)), 0.05),
+        ("QLinearSoftmax", quantised(own("QLinearSoftmax", [*X, *SHARE], ["r"], axis=-1, opset=13), *SHARE), 0.02),
+        ("QLinearAveragePool", quantised(own("QLinearAveragePool", [*X, *NEW], ["r"], kernel_shape=[2, 2])), 0.05),
+        ("QLinearGlobalAveragePool", quantised(own("QLinearGlobalAveragePool", [*X, *NEW], ["r"])), 0.05),
+        ("a border", quantised(node("Pad", ["q", "sides", "one"], ["r"]), "step", "zero"), 0.03),
+        ("ConvInteger", [DYNAMIC, node("ConvInteger", ["q", "w", "z"], ["i"]), *SCALED], 0.15),
+        ("MatMulInteger", [DYNAMIC, node("MatMulInteger", ["q", "m", "z", "m_zero"], ["i"]), *SCALED], 0.15),
+        (
+            "MatMulInteger of fixed steps",
+            [quantised(DYNAMIC)[0], node("MatMulInteger", ["q", "m", "zero"], ["y0"])],
+            400.0,
+        ),
+        (
+            "MatMulIntegerToFloat",
+            [DYNAMIC, own("MatMulIntegerToFloat", ["q", "m", "s", "m_step", "z", "m_zero", "f"], ["y0"])],
+            0.15,
+        ),
+        ("DynamicQuantizeMatMul", [own("DynamicQuantizeMatMul", ["x", "m", "m_step", "m_zero", "f"], ["y0"])], 0.15),
+        (
+            "QGemm",
+            [
+                quantised(DYNAMIC)[0],
+                node("Flatten", ["q"], ["flat"]),
+                own("QGemm", ["flat", "step", "zero", "g", "m_step", "m_zero", "c"], ["y0"], transB=1),
+            ],
+            1.5,
+        ),
+        (
+            "QuantizeLinear",
+            [
+                own("QuantizeLinear", ["x", "step", "zero"], ["q"]),
+                own("DequantizeLinear", ["q", "step", "zero"], ["y0"]),
+            ],
+            0.016,
+        ),
+    )
+}
+WHOLE |= {
+    "sides": integers(0, 0, 1, 1, 0, 0, 1, 1),
+    "one": np.uint8(30),
+    "g": RANDOM.integers(-100, 100, (3, 144), np.int8),
+    "c": RANDOM.integers(-500, 500, 3, np.int32),
+}
+
+
+def branch(nodes: list[onnx.NodeProto], inputs: list[str], outputs: list[str]) -> onnx.GraphProto:
+    """The body of a loop, or a branch."""
+    types = {"trip": TensorProto.INT64, "going": TensorProto.BOOL, "again": TensorProto.BOOL}
+    sides = [
+        [
+            helper.make_tensor_value_info(name, types.get(name, TensorProto.FLOAT), [] if name in types else None)
+            for name in names
+        ]
+        for names in (inputs, outputs)
+    ]
+    return helper.make_graph(nodes, "body", *sides)
+
+
+BODY = branch(
+    [
+        node("Tanh", ["state"], ["changed"]),
+        node("Add", ["changed", "x"], ["next"]),
+        node("Identity", ["going"], ["again"]),
+        node("ReduceMean", ["next"], ["mean"], axes=[2, 3]),
+    ],
+    ["trip", "going", "state"],
+    ["again", "next", "mean"],
+)
+STEPS = branch(
+    [node("Add", ["state", "row"], ["next"]), node("Tanh", ["next"], ["made"])], ["state", "row"], ["next", "made"]
+)
+BRANCHES = {
+    f"{name}_branch": branch([node(kind, ["x"], ["made"])], [], ["made"])
+    for name, kind in (("then", "Exp"), ("else", "Neg"))
+}
+PIECES = node("SplitToSequence", ["x", "two"], ["pieces"], axis=1)
+JOINED = node("ConcatFromSequence", ["changed"], ["y0"], axis=1)
+NUMBERS = {
+    "two": np.array(2),
+    "one": np.array(1),
+    "three": np.array(3),
+    "yes": np.array(True),
+    "four": integers(4),
+    "axes": integers(2),
+}
+
+#: Control flow and sequences.
+FLOWS: dict[str, tuple[list[onnx.NodeProto], dict[str, Any]]] = {
+    name: (nodes, NUMBERS)
+    for name, nodes in (
+        (
+            "If by a shape",
+            [
+                node("Shape", ["x"], ["sizes"], start=1, end=2),
+                node("Equal", ["sizes", "four"], ["same"]),
+                node("If", ["same"], ["y0"], **BRANCHES),
+            ],
+        ),
+        ("Loop", [node("Loop", ["three", "yes", "x"], ["y0", "means"], body=BODY)]),
+        (
+            "Loop with an output of each pass",
+            [
+                node("Loop", ["three", "", "x"], ["last", "means"], body=BODY),
+                node("Transpose", ["means"], ["y0"], perm=[1, 0, 2, 3, 4]),
+            ],
+        ),
+        *(
+            (
+                f"Scan {options}",
+                [
+                    node("ReduceSum", ["x", "axes"], ["zero"], keepdims=0),
+                    node(
+                        "Scan",
+                        ["zero", "x"],
+                        ["y0" if out == 0 else "s", "y0" if out else "m"],
+                        body=STEPS,
+                        num_scan_inputs=1,
+                        scan_input_axes=[2],
+                        scan_output_axes=[2],
+                        **options,
+                    ),
+                ],
+            )
+            for out in (0, 1)
+            for options in ({}, {"scan_input_directions": [1], "scan_output_directions": [1]})
+        ),
+        (
+            "a sequence",
+            [
+                PIECES,
+                node("SequenceAt", ["pieces", "one"], ["second"]),
+                node("SequenceInsert", ["pieces", "second"], ["longer"]),
+                node("SequenceErase", ["longer", "one"], ["changed"]),
+                JOINED,
+            ],
+        ),
+        (
+            "a sequence made",
+            [
+                node("SequenceEmpty", [], ["none"]),
+                node("SequenceInsert", ["none", "x"], ["first"]),
+                node("SequenceConstruct", ["x", "x"], ["changed0"]),
+                node("SequenceLength", ["changed0"], ["count"]),
+                node("Cast", ["count"], ["number"], to=TensorProto.FLOAT),
+                node("Mul", ["x", "number"], ["twice"]),
+                node("SequenceInsert", ["first", "twice"], ["changed"]),
+                JOINED,
+            ],
+        ),
+        (
+            "SequenceMap",
+            [
+                PIECES,
+                node(
+                    "SequenceMap",
+                    ["pieces"],
+                    ["changed"],
+                    body=branch([node("Tanh", ["item"], ["made"])], ["item"], ["made"]),
+                ),
+                JOINED,
+            ],
+        ),
+        (
+            "Optional",
+            [
+                node("Optional", ["x"], ["maybe"]),
+                node("OptionalHasElement", ["maybe"], ["there"]),
+                node("OptionalGetElement", ["maybe"], ["value"]),
+                node("If", ["there"], ["more"], **BRANCHES),
+                node("Add", ["value", "more"], ["y0"]),
+            ],
+        ),
+    )
+}
+
+
 @pytest.mark.parametrize("case", CASES, ids=describe)
 def test_an_operator_computes_what_onnxruntime_does(case: Case) -> None:
     check(write_case(case))
@@ -407,7 +828,7 @@ def test_an_operator_computes_what_onnxruntime_does(case: Case) -> None:
 
 @pytest.mark.parametrize("name", GROUPS)
 def test_an_operator_among_others_computes_what_onnxruntime_does(name: str) -> None:
-    check(write(*GROUPS[name], opset=17))
+    check(write(*GROUPS[name], opset=OPSETS.get(name, 17)))
 
 
 @pytest.mark.parametrize(("case", "count"), SEVERAL)
@@ -417,6 +838,24 @@ def test_each_of_several_outputs_is_what_onnxruntime_computes(case: Case, count:
         check(write_case(case, names))
 
 
+@pytest.mark.parametrize("name", FUSED)
+def test_a_fused_operator_computes_what_onnxruntime_does(name: str) -> None:
+    check(write(*FUSED[name], opset=17))
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_control_flow_that_is_known_before_an_image_is_is_written_out(name: str) -> None:
+    check(write(*FLOWS[name], opset=17))
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_a_quantised_operator_is_within_its_steps_of_what_onnxruntime_computes(name: str) -> None:
+    nodes, constants, tolerance = QUANTISED[name]
+    check(write(nodes, constants, opset=17), tolerance)
+
+
 def test_every_operator_is_tested() -> None:
-    tested = {case[0] for case in CASES} | {case[0] for case, _ in SEVERAL} | {name.split()[0] for name in GROUPS}
-    assert set(OPERATORS) == tested
+    groups = [*GROUPS.values(), *FUSED.values(), *FLOWS.values(), *((nodes, {}) for nodes, *_ in QUANTISED.values())]
+    tested = {f"{item.domain}.{item.op_type}".lstrip(".") for nodes, _ in groups for item in nodes}
+    tested |= {case[0] for case in CASES} | {case[0] for case, _ in SEVERAL}
+    assert set(OPERATORS) - tested == set()

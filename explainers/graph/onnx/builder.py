@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,18 +34,38 @@ class Builder:
     """Makes the graph call by call.
 
     ``fixed`` is the number of images that the file was written for, 0 if any; ``scope`` are the layers that the next
-    calls are in, as torch's exporter notes them.
+    calls are in, as torch's exporter notes them. ``kinds`` are the ONNX operators that were imported; ``steps`` are
+    scale and zero point of the values that are whole numbers in the file and stand in the graph for what they mean.
     """
 
-    def __init__(self, weights: Mapping[str, Shaped[Tensor, "..."]], fixed: int) -> None:
+    def __init__(self, fixed: int) -> None:
         self.graph = fx.Graph()
+        self.weights: dict[str, Tensor] = {}
         self.fixed = fixed
         self.scope: dict[str, tuple[str, str]] = {}
+        self.kinds: set[str] = set()
+        self.steps: dict[fx.Node, tuple[float, float]] = {}
         self.constants: dict[str, Tensor] = {}
-        self._names = {id(tensor): name for name, tensor in weights.items()}
         self._readers: dict[int, tuple[Tensor, fx.Node]] = {}
         self._sizes: dict[int, fx.Node] = {}
         self._computed = 0
+        self._imported = 0
+
+    def count_node(self, most: int) -> None:
+        """Count one more node that is imported; raises ModelError if there are more than these."""
+        self._imported += 1
+        if self._imported > most:
+            raise ModelError(
+                f"The ONNX file has over {most:,} nodes with its functions and loops written out, which is more than "
+                "Lightbox imports. Export a smaller network."
+            )
+
+    def mark(self, made: Any, steps: tuple[float, float]) -> Any:
+        """Note the scale and zero point with which a file quantises what these values stand for."""
+        for item in made if isinstance(made, tuple) else (made,):
+            if isinstance(item, fx.Node):
+                self.steps[item] = steps
+        return made
 
     def add_input(self, shape: Sequence[int]) -> fx.Node:
         """Add the placeholder for a batch of images of this shape."""
@@ -91,7 +111,8 @@ class Builder:
         self._computed += sum(item.numel() for item in items)
         if self._computed > MAX_CONSTANTS:
             raise ModelError(f"computes with constants of over {MAX_CONSTANTS:,} numbers, which are not in the file")
-        return target(*arguments, **keywords)
+        made = target(*arguments, **keywords)
+        return tuple(made) if isinstance(made, list) else made
 
     def _add(self, target: Any, arguments: Any, keywords: Any, traced: Any) -> fx.Node:
         """Add a call with its traced value, in the layers of the moment."""
@@ -108,9 +129,10 @@ class Builder:
     def read(self, tensor: Shaped[Tensor, "..."]) -> fx.Node:
         """Find the node that reads a constant, added once."""
         if id(tensor) not in self._readers:
+            own = next((name for name, weight in self.weights.items() if weight is tensor), "constant")
             if tensor.dtype != torch.bool and tensor.numel() < 64 and (tensor.ne(0) & (tensor % BATCH == 0)).any():
                 raise ModelError(f"computes with the number of images. {DYNAMIC}")
-            name = f"onnx_{len(self.constants)}_" + re.sub(r"\W", "_", self._names.get(id(tensor), "constant"))
+            name = f"onnx_{len(self.constants)}_" + re.sub(r"\W", "_", own)
             self.constants[name] = tensor.contiguous()
             with self.graph.inserting_after(self.input):
                 node = self.graph.get_attr(name)

@@ -14,12 +14,21 @@ from explainers.graph.onnx.registry import Call, operator
 
 UNARY = {
     "Abs": aten.abs.default,
+    "Acos": aten.acos.default,
+    "Acosh": aten.acosh.default,
+    "Asin": aten.asin.default,
+    "Asinh": aten.asinh.default,
+    "Atan": aten.atan.default,
+    "Atanh": aten.atanh.default,
+    "BitwiseNot": aten.bitwise_not.default,
     "Ceil": aten.ceil.default,
     "Cos": aten.cos.default,
+    "Cosh": aten.cosh.default,
     "Erf": aten.erf.default,
     "Exp": aten.exp.default,
     "Floor": aten.floor.default,
     "HardSwish": aten.hardswish.default,
+    "IsNaN": aten.isnan.default,
     "Log": aten.log.default,
     "Mish": aten.mish.default,
     "Neg": aten.neg.default,
@@ -30,14 +39,19 @@ UNARY = {
     "Sigmoid": aten.sigmoid.default,
     "Sign": aten.sign.default,
     "Sin": aten.sin.default,
+    "Sinh": aten.sinh.default,
     "Softplus": aten.softplus.default,
     "Sqrt": aten.sqrt.default,
+    "Tan": aten.tan.default,
     "Tanh": aten.tanh.default,
 }
 
 BINARY = {
     "Add": aten.add.Tensor,
     "And": aten.logical_and.default,
+    "BitwiseAnd": aten.bitwise_and.Tensor,
+    "BitwiseOr": aten.bitwise_or.Tensor,
+    "BitwiseXor": aten.bitwise_xor.Tensor,
     "Div": aten.div.Tensor,
     "Equal": aten.eq.Tensor,
     "Greater": aten.gt.Tensor,
@@ -76,8 +90,13 @@ def unary(call: Call, value: Value) -> Any:
 
 @operator(*BINARY)
 def binary(call: Call, left: Value, right: Value) -> Any:
-    """Apply an ATen operator of the same meaning; constants come second where that is the same."""
-    target = BINARY[call.kind]
+    """Apply an ATen operator of the same meaning."""
+    return combine(call, call.kind, left, right)
+
+
+def combine(call: Call, kind: str, left: Value, right: Value) -> Any:
+    """Apply the operator of a kind to two values; constants come second where that is the same."""
+    target = BINARY[kind]
     if isinstance(left, Tensor) and isinstance(right, fx.Node) and target in COMMUTATIVE:
         left, right = right, left
     if target == aten.div.Tensor and not dtype_of(left).is_floating_point and not dtype_of(right).is_floating_point:
@@ -95,6 +114,22 @@ def as_number(left: Value, right: Value) -> float | int | None:
     if right.dim() > len(shape_of(left)) or right.dtype != dtype_of(left) or right.dtype == torch.bool:
         return None
     return right.item()
+
+
+@operator("BitShift")
+def shift_bits(call: Call, left: Value, right: Value) -> Any:
+    """Shift bits to the left or right."""
+    shift = {"LEFT": aten.bitwise_left_shift.Tensor, "RIGHT": aten.bitwise_right_shift.Tensor}
+    return call.emit(shift[call.get("direction")], left, right)
+
+
+@operator("IsInf")
+def is_infinite(call: Call, value: Value) -> Any:
+    """Tell what is infinite, of one sign or of both."""
+    negative, positive = call.get("detect_negative", 1), call.get("detect_positive", 1)
+    if negative and positive:
+        return call.emit(aten.isinf.default, value)
+    return call.emit(aten.eq.Scalar, value, -math.inf if negative else math.inf if positive else math.nan)
 
 
 @operator("Mod")
@@ -134,6 +169,9 @@ def where(call: Call, condition: Value, true: Value, false: Value) -> Any:
 def clip(call: Call, value: Value, *_: Value | None) -> Any:
     """Bound from below and above."""
     low, high = call.numbers("min", 1, -math.inf), call.numbers("max", 2, math.inf)
+    low, high = (bound[0] if isinstance(bound, list) else bound for bound in (low, high))
+    if (low, high) == (-math.inf, math.inf):
+        return value
     if math.isfinite(low) and math.isfinite(high) and dtype_of(value).is_floating_point:
         return call.emit(aten.hardtanh.default, value, low, high)
     return call.emit(aten.clamp.default, value, *(bound if math.isfinite(bound) else None for bound in (low, high)))
@@ -148,11 +186,12 @@ def leaky_relu(call: Call, value: Value) -> Any:
 @operator("PRelu")
 def prelu(call: Call, value: Value, slope: Value) -> Any:
     """Scale what is negative, by a factor of each channel."""
-    sizes, channels = shape_of(slope), shape_of(value)[1]
-    numbers = call.constant(slope, "slope")
-    channelwise = sizes == [1] or (sizes[:1] == [channels] and numbers.numel() == channels)
-    call.require(channelwise, f"a slope of the shape {sizes}, which is not one number for each channel")
-    return call.emit(aten.prelu.default, value, numbers.reshape(-1))
+    sizes, shape = shape_of(slope), shape_of(value)
+    channelwise = len(shape) > 1 and sizes == [shape[1], *[1] * (len(shape) - 2)]
+    if isinstance(slope, Tensor) and (slope.numel() == 1 or channelwise):
+        return call.emit(aten.prelu.default, value, slope.reshape(-1))
+    positive = call.emit(aten.gt.Scalar, value, 0)
+    return call.emit(aten.where.self, positive, value, call.emit(aten.mul.Tensor, value, slope))
 
 
 @operator("ThresholdedRelu")

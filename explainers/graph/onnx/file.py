@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from jaxtyping import Shaped
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+from onnx import (
+    AttributeProto,
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    OperatorSetIdProto,
+    TensorProto,
+    ValueInfoProto,
+)
 from torch import Tensor
 
 from explainers.errors import ModelError, UnsafeFileError
@@ -21,15 +30,39 @@ from explainers.settings import settings
 
 #: What ONNX's own operators are filed under.
 DOMAINS = ("", "ai.onnx")
+BRANCHES = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
 OPSETS = range(7, 26)
 
-CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorProto.FLOAT)
 
 #: The most pixels along a side of an image.
 MAX_PIXELS = 1 << 14
 
 TYPES = {number: name for name, number in TensorProto.DataType.items()}
+
+#: ONNX's types of numbers by torch's, and of its own whole numbers of few bits those that hold them.
+TYPE_OF = {
+    torch.float32: TensorProto.FLOAT,
+    torch.float64: TensorProto.DOUBLE,
+    torch.bool: TensorProto.BOOL,
+    torch.uint8: TensorProto.UINT8,
+    torch.int8: TensorProto.INT8,
+    torch.uint16: TensorProto.UINT16,
+    torch.int16: TensorProto.INT16,
+    torch.int32: TensorProto.INT32,
+    torch.int64: TensorProto.INT64,
+    torch.uint32: TensorProto.UINT32,
+    torch.uint64: TensorProto.UINT64,
+}
+SHORT = {
+    TensorProto.INT4: np.int8,
+    TensorProto.UINT4: np.uint8,
+    TensorProto.INT2: np.int8,
+    TensorProto.UINT2: np.uint8,
+}
+
+#: Functions that a file brings, by domain, name and overload.
+Functions = Mapping[tuple[str, str, str], FunctionProto]
 
 #: Under which names training frameworks put class names into the file.
 NAME_KEYS = ("names", "class_names", "classes", "labels", "id2label")
@@ -39,22 +72,24 @@ SIMPLIFY = "Export the network alone, in inference mode and with standard operat
 
 @dataclass(frozen=True, eq=False)
 class OnnxFile:
-    """A parsed file of one image network: what it computes, for which inputs, and which output is explained.
+    """A parsed file of one image network: what it computes, for which inputs, and which outputs can be explained.
 
+    ``outputs`` are its tensors of floating-point numbers, that first which looks the most like class scores.
     ``shape`` are the input's declared sizes, 0 where they are open; ``channels_last`` tells that colours come last in
-    them; ``pixels`` that the input is of whole numbers from 0 to 255.
+    them; ``pixels`` that the input is of whole numbers from 0 to 255. The import adds the ``weights`` that the
+    explained output needs, and its ``notes``.
     """
 
     graph: GraphProto
-    opset: int
-    weights: Mapping[str, Shaped[Tensor, "..."]]
-    nodes: tuple[NodeProto, ...]
+    opsets: Mapping[str, int]
+    functions: Functions
+    outputs: tuple[str, ...]
     input: str
     shape: tuple[int, ...]
     pixels: bool
-    output: str
     class_names: tuple[str, ...]
-    notes: tuple[str, ...]
+    weights: Mapping[str, Shaped[Tensor, "..."]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def channels_last(self) -> bool:
@@ -77,12 +112,21 @@ class OnnxFile:
         """The number of images that the file was written for, 0 if it takes any."""
         return self.shape[0]
 
+    @property
+    def opset(self) -> int:
+        """The version of ONNX's own operators."""
+        return self.opsets[""]
+
+    def nodes(self, output: str) -> tuple[NodeProto, ...]:
+        """List the nodes that an output depends on, in the file's order, which must be that of computation."""
+        return needed(self.graph, output)
+
 
 def parse(data: bytes) -> OnnxFile:
     """Parse an ONNX file.
 
-    Raises UnsafeFileError for tensors that lie in other files, ModelError for a file that is damaged or too large, or
-    that holds control flow, operators of other domains, texts or a training graph.
+    Raises ModelError for a file that is damaged or too large, of an opset that is not read, with a training graph, or
+    that does not map one image to floating-point numbers.
     """
     if len(data) > settings().model_bytes:
         raise ModelError(f"The file has {len(data):,} bytes; at most {settings().model_bytes:,} are read.")
@@ -96,48 +140,53 @@ def look_through(model: ModelProto) -> OnnxFile:
     graph = model.graph
     if model.training_info:
         raise ModelError(f"The ONNX file holds a training graph. {SIMPLIFY}")
-    opset = next((entry.version for entry in model.opset_import if entry.domain in DOMAINS), 0)
-    if opset not in OPSETS:
+    opsets = read_opsets(model.opset_import)
+    if opsets.get("", 0) not in OPSETS:
         raise ModelError(
-            f"The ONNX file is of opset {opset}; Lightbox reads {OPSETS[0]} to {OPSETS[-1]}. Export it again "
-            "for opset 18."
+            f"The ONNX file is of opset {opsets.get('', 0)}; Lightbox reads {OPSETS[0]} to {OPSETS[-1]}. Export it "
+            "again for opset 18."
         )
-    output, other_outputs = choose_output(graph)
-    nodes = needed(graph, output.name)
-    check_nodes(nodes)
-    weights, changed = read_weights(graph, nodes)
-    entry = find_input(graph, nodes)
+    outputs = list_outputs(graph)
+    entry = find_input(graph, outputs)
     kind = entry.type.tensor_type
     return OnnxFile(
         graph=graph,
-        opset=opset,
-        weights=weights,
-        nodes=nodes,
+        opsets=opsets,
+        functions={(proto.domain, proto.name, proto.overload): proto for proto in model.functions},
+        outputs=outputs,
         input=entry.name,
         shape=tuple(max(dimension.dim_value, 0) for dimension in kind.shape.dim),
         pixels=kind.elem_type == TensorProto.UINT8,
-        output=output.name,
         class_names=read_class_names(model),
-        notes=(*changed, *other_outputs),
     )
 
 
-def choose_output(graph: GraphProto) -> tuple[ValueInfoProto, tuple[str, ...]]:
-    """Choose the output that looks the most like class scores, with a note if there are others."""
-    floating = [output for output in graph.output if output.type.tensor_type.elem_type in (0, *FLOATS)]
+def read_opsets(entries: Iterable[OperatorSetIdProto]) -> dict[str, int]:
+    """Read the version of each domain's operators; ONNX's own domain has no name."""
+    return {"" if entry.domain in DOMAINS else entry.domain: entry.version for entry in entries}
+
+
+def list_outputs(graph: GraphProto) -> tuple[str, ...]:
+    """List the outputs that can be explained, that first which looks the most like class scores.
+
+    Sequences and maps, as scikit-learn's converter writes them beside the scores, are none of them.
+    """
+    floating = [
+        output
+        for output in graph.output
+        if output.type.WhichOneof("value") in (None, "tensor_type")
+        and output.type.tensor_type.elem_type in (0, *FLOATS)
+    ]
     if not floating:
         raise ModelError("The ONNX file has no output of floating-point numbers. Export it with its scores as output.")
-    chosen = next((output for output in floating if len(output.type.tensor_type.shape.dim) == 2), floating[0])
-    others = [printable(output.name) for output in graph.output if output.name != chosen.name]
-    if not others:
-        return chosen, ()
-    return chosen, (f"Of the file's outputs, '{printable(chosen.name)}' is explained, not {', '.join(others[:5])}.",)
+    floating.sort(key=lambda output: len(output.type.tensor_type.shape.dim) != 2)
+    return tuple(dict.fromkeys(output.name for output in floating))
 
 
-def find_input(graph: GraphProto, nodes: Iterable[NodeProto]) -> ValueInfoProto:
-    """Find the one input that the nodes read and that is no weight; raises ModelError unless it is an image."""
+def find_input(graph: GraphProto, outputs: Sequence[str]) -> ValueInfoProto:
+    """Find the one input that the first output needs and that is no weight; raises ModelError unless it is an image."""
     weights = {proto.name for proto in graph.initializer}
-    read = {name for node in nodes for name in node.input} - weights
+    read = names_read(needed(graph, outputs[0])) - weights
     entries = [entry for entry in graph.input if entry.name in read]
     if len(entries) != 1:
         raise ModelError(
@@ -161,24 +210,25 @@ def needed(graph: GraphProto, output: str) -> tuple[NodeProto, ...]:
     wanted, found = {output}, []
     for node in reversed(graph.node):
         if wanted.intersection(node.output):
-            wanted.update(node.input)
+            wanted |= names_read([node])
             found.append(node)
     return tuple(reversed(found))
 
 
-def check_nodes(nodes: Iterable[NodeProto]) -> None:
-    """Raise ModelError for control flow and for operators that ONNX does not define."""
+def names_read(nodes: Iterable[NodeProto]) -> set[str]:
+    """Name all that nodes read, the branches in them included."""
+    found: set[str] = set()
     for node in nodes:
-        if node.op_type in CONTROL_FLOW:
-            raise ModelError(
-                f"The ONNX node '{label(node)}' is control flow ({node.op_type}), whose path may depend on the image. "
-                f"{SIMPLIFY}"
-            )
-        if node.domain not in DOMAINS:
-            raise ModelError(
-                f"The ONNX node '{label(node)}' is the operator {printable(node.op_type)} of the domain "
-                f"'{printable(node.domain)}', which is not part of ONNX. {SIMPLIFY}"
-            )
+        found.update(node.input)
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs) if attribute.type in BRANCHES else ():
+                found |= names_read(graph.node) | {entry.name for entry in graph.output}
+    return found
+
+
+def function_key(node: NodeProto) -> tuple[str, str, str]:
+    """By what a node's operator is looked up among a file's functions."""
+    return node.domain, node.op_type, node.overload
 
 
 def label(node: NodeProto) -> str:
@@ -186,19 +236,14 @@ def label(node: NodeProto) -> str:
     return printable(str(node.name or (node.output[0] if node.output else node.op_type)))
 
 
-def read_weights(
-    graph: GraphProto, nodes: Iterable[NodeProto]
-) -> tuple[dict[str, Shaped[Tensor, "..."]], tuple[str, ...]]:
-    """Read the initializers that the nodes use, with notes on what was converted; raises ModelError."""
-    used = {name for node in nodes for name in node.input}
-    protos = [proto for proto in graph.initializer if proto.name in used]
+def read_weights(graph: GraphProto, names: Collection[str]) -> dict[str, Shaped[Tensor, "..."]]:
+    """Read the initializers of these names; raises ModelError."""
+    protos = [proto for proto in graph.initializer if proto.name in names]
     if graph.sparse_initializer or len(protos) > settings().model_tensors:
         raise ModelError(
             f"The ONNX file has sparse tensors, or over {settings().model_tensors:,}. Export it with dense weights."
         )
-    halves = sum(proto.data_type in FLOATS[:3] for proto in protos)
-    notes = [f"{halves} tensors that are not of 32-bit numbers are computed with in 32 bits."] if halves else []
-    return {proto.name: read_tensor(proto) for proto in protos}, tuple(notes)
+    return {proto.name: read_tensor(proto) for proto in protos}
 
 
 def read_tensor(proto: TensorProto) -> Shaped[Tensor, "..."]:
@@ -213,24 +258,26 @@ def read_tensor(proto: TensorProto) -> Shaped[Tensor, "..."]:
         raise ModelError(f"The tensor '{name}' holds texts, which no image network needs. {SIMPLIFY}")
     with telling(f"The tensor '{name}' is damaged", "Export the model again."):
         array = onnx.numpy_helper.to_array(proto)
-    if proto.data_type in FLOATS or array.dtype.kind not in "biu?":
+    if proto.data_type in SHORT:
+        array = array.astype(SHORT[proto.data_type])
+    elif proto.data_type in FLOATS or array.dtype.kind not in "biu?":
         array = array.astype(np.float32)
     return torch.from_numpy(np.array(array))
 
 
 def read_attributes(node: NodeProto) -> dict[str, Any]:
-    """Read a node's attributes as Python numbers, texts, lists and tensors."""
-    return dict(read_attribute(attribute) for attribute in node.attribute)
+    """Read a node's attributes as Python numbers, texts, lists, tensors and graphs."""
+    return {attribute.name: read_attribute(attribute) for attribute in node.attribute}
 
 
-def read_attribute(attribute: AttributeProto) -> tuple[str, Any]:
+def read_attribute(attribute: AttributeProto) -> Any:
     """Read one attribute."""
     if attribute.type == AttributeProto.TENSOR:
-        return attribute.name, read_tensor(attribute.t)
+        return read_tensor(attribute.t)
     value = onnx.helper.get_attribute_value(attribute)
     if isinstance(value, bytes):
-        return attribute.name, value.decode(errors="replace")
-    return attribute.name, list(value) if attribute.type >= AttributeProto.FLOATS else value
+        return value.decode(errors="replace")
+    return list(value) if attribute.type >= AttributeProto.FLOATS else value
 
 
 def read_class_names(model: ModelProto) -> tuple[str, ...]:

@@ -74,10 +74,10 @@ def flatten(befores: list[int], afters: list[int]) -> list[int]:
     return [side for pair in reversed(list(zip(befores, afters, strict=True))) for side in pair]
 
 
-@operator("MaxPool")
+@operator("MaxPool", moves=True)
 def pool_maximum(call: Call, value: Value) -> Any:
     """Take the maximum in windows."""
-    call.require(call.outputs == 1, "the places of the maxima as output")
+    call.require(call.used == 1, "the places of the maxima as output")
     kernel = call.get("kernel_shape")
     strides, dilations, befores, afters = window(call, shape_of(value)[2:], kernel)
     if befores != afters or any(2 * pad > length for pad, length in zip(befores, kernel, strict=True)):
@@ -91,8 +91,9 @@ def pool_average(call: Call, value: Value) -> Any:
     """Average in windows, over the padding too or not."""
     kernel, sizes = call.get("kernel_shape"), shape_of(value)[2:]
     strides, dilations, befores, afters = window(call, sizes, kernel)
-    call.require(set(dilations) == {1}, "windows with gaps")
     rounding, whole = bool(call.get("ceil_mode", 0)), bool(call.get("count_include_pad", 0))
+    if set(dilations) != {1}:
+        return average_with_gaps(call, value, kernel, window(call, sizes, kernel), whole)
     target = AVERAGES[len(kernel)]
     if befores == afters and all(2 * pad <= length for pad, length in zip(befores, kernel, strict=True)):
         return call.emit(target, value, kernel, strides, befores, rounding, whole)
@@ -104,7 +105,43 @@ def pool_average(call: Call, value: Value) -> Any:
     return call.emit(aten.div.Tensor, average, call.emit(target, inside, kernel, strides, [0], rounding))
 
 
-@operator("GlobalAveragePool", "GlobalMaxPool")
+def average_with_gaps(
+    call: Call, value: Value, kernel: list[int], places: tuple[list[int], list[int], list[int], list[int]], whole: bool
+) -> Any:
+    """Average in windows with gaps between their places, as a convolution of each channel alone."""
+    call.require(not call.get("ceil_mode", 0), "windows with gaps that reach over the edge")
+    strides, dilations, befores, afters = places
+    channels, flat = shape_of(value)[1], flatten(befores, afters)
+    weight = torch.full((channels, 1, *kernel), 1 / math.prod(kernel))
+    rest = strides, [0] * len(kernel), dilations
+    padded = emit_pad(call, value, flat, "constant")
+    average = call.emit(CONVOLUTIONS[len(kernel)], padded, weight, None, *rest, channels)
+    if whole or not any(flat):
+        return average
+    inside = emit_pad(call, torch.ones(1, 1, *shape_of(value)[2:]), flat, "constant")
+    return call.emit(aten.div.Tensor, average, call.emit(CONVOLUTIONS[len(kernel)], inside, weight[:1], None, *rest, 1))
+
+
+@operator("LpPool")
+def pool_length(call: Call, value: Value) -> Any:
+    """Take the length of what is in each window, by the norm of order ``p``."""
+    order, kernel = call.get("p", 2), call.get("kernel_shape")
+    strides, dilations, befores, afters = window(call, shape_of(value)[2:], kernel)
+    call.require(set(dilations) == {1} and not call.get("ceil_mode", 0), "windows with gaps, or over the edge")
+    powers = call.emit(aten.pow.Tensor_Scalar, call.emit(aten.abs.default, value), order)
+    powers = emit_pad(call, powers, flatten(befores, afters), "constant")
+    mean = call.emit(AVERAGES[len(kernel)], powers, kernel, strides, [0])
+    return call.emit(aten.pow.Tensor_Scalar, scale(call, mean, math.prod(kernel)), 1 / order)
+
+
+@operator("GlobalLpPool")
+def pool_length_globally(call: Call, value: Value) -> Any:
+    """Take the length over all places."""
+    axes = list(range(2, len(shape_of(value))))
+    return call.emit(aten.linalg_vector_norm.default, value, call.get("p", 2), axes, True)
+
+
+@operator("GlobalAveragePool", "GlobalMaxPool", moves=True)
 def pool_globally(call: Call, value: Value) -> Any:
     """Average, or take the maximum, over all places."""
     target = aten.mean.dim if call.kind == "GlobalAveragePool" else aten.amax.default
@@ -147,8 +184,9 @@ def sum_products(call: Call, *values: Value) -> Any:
 @operator("BatchNormalization")
 def normalise_batch(call: Call, value: Value, scale: Value, bias: Value, mean: Value, variance: Value) -> Any:
     """Normalise by the statistics of the training; weights may be normalised by their own."""
-    epsilon = call.get("epsilon", 1e-5)
-    if call.outputs == 1 and not call.get("training_mode", 0):
+    epsilon, training = call.get("epsilon", 1e-5), call.get("training_mode", call.opset < 14 and call.outputs > 1)
+    call.require(call.used == 1 and bool(call.get("spatial", 1)), "statistics as output, or for each place")
+    if not training:
         return call.emit(aten.batch_norm.default, value, scale, bias, mean, variance, False, 0.0, epsilon, False)
     call.require(isinstance(value, Tensor), "batch norm as in training")
     return call.emit(aten.batch_norm.default, value, scale, bias, None, None, True, 0.0, epsilon, False)
@@ -174,7 +212,8 @@ def normalise_groups(call: Call, value: Value, scale: Value, bias: Value) -> Any
 @operator("LayerNormalization", "RMSNormalization")
 def normalise_layer(call: Call, value: Value, scale: Value, bias: Value | None = None) -> Any:
     """Normalise over the last dimensions, by mean and spread or by the root mean square."""
-    call.require(call.outputs == 1, "the mean or the spread as output")
+    if call.used > 1:
+        return NotImplemented
     sizes, axis = shape_of(value), call.get("axis", -1)
     sizes = sizes[axis % len(sizes) :]
     scale, bias = (fit(call, item, sizes) for item in (scale, bias))
@@ -196,7 +235,7 @@ def normalise_length(call: Call, value: Value) -> Any:
     """Divide by the length along an axis."""
     axis = [call.get("axis", -1)]
     length = call.emit(aten.linalg_vector_norm.default, value, call.get("p", 2), axis, True)
-    return call.emit(aten.div.Tensor, value, length)
+    return call.emit(aten.div.Tensor, value, call.emit(aten.clamp.default, length, 1e-37))
 
 
 @operator("LRN")
@@ -213,7 +252,7 @@ def normalise_response(call: Call, value: Value) -> Any:
 @operator("Softmax", "LogSoftmax", since=13)
 def softmax(call: Call, value: Value, axis: int = -1) -> Any:
     """Turn scores along an axis into shares."""
-    target = aten.softmax.int if call.kind == "Softmax" else aten.log_softmax.int
+    target = aten.log_softmax.int if call.kind == "LogSoftmax" else aten.softmax.int
     return call.emit(target, value, call.get("axis", axis))
 
 
@@ -231,20 +270,29 @@ def softmax_of_rest(call: Call, value: Value) -> Any:
 @operator("Attention", since=23)
 def attend(call: Call, query: Value, key: Value, value: Value, mask: Value | None = None, *_: Value | None) -> Any:
     """Attend: the values' mean, weighted by the softmax of the products of queries and keys."""
-    unusual = len(call.inputs) > 4 or call.outputs > 1 or call.get("softcap", 0.0)
-    call.require(not unusual, "attention with a memory or other outputs")
+    causal = bool(call.get("is_causal", 0))
+    memory = any(item is not None for item in call.inputs[4:])
+    if memory or call.used > 1 or call.get("softcap", 0.0) or (causal and mask is not None):
+        return NotImplemented
     flat = len(shape_of(query)) == 3
     if flat:
         heads = [call.get("q_num_heads"), call.get("kv_num_heads"), call.get("kv_num_heads")]
         query, key, value = (
             split_heads(call, item, number) for item, number in zip((query, key, value), heads, strict=True)
         )
+    made = emit_attention(call, query, key, value, mask, causal)
+    return join_heads(call, made) if flat else made
+
+
+def emit_attention(call: Call, query: Value, key: Value, value: Value, mask: Value | None, causal: bool) -> Any:
+    """Attend with heads in the second dimension; keys and values may be shared by several."""
     grouped = shape_of(query)[1] != shape_of(key)[1]
-    options = {"scale": call.get("scale"), "enable_gqa": grouped}
-    causal = bool(call.get("is_causal", 0))
-    made = call.emit(aten.scaled_dot_product_attention.default, query, key, value, mask, 0.0, causal, **options)
-    if not flat:
-        return made
+    options = {"scale": call.get("scale") or None, "enable_gqa": grouped}
+    return call.emit(aten.scaled_dot_product_attention.default, query, key, value, mask, 0.0, causal, **options)
+
+
+def join_heads(call: Call, made: Value) -> Any:
+    """Put the heads together again: (batch, places, features)."""
     batch, number, places, features = shape_of(made)
     return emit_reshape(call, call.emit(aten.permute.default, made, [0, 2, 1, 3]), [batch, places, number * features])
 
@@ -262,6 +310,7 @@ REDUCTIONS = {
     "ReduceSum": aten.sum.dim_IntList,
     "ReduceMax": aten.amax.default,
     "ReduceMin": aten.amin.default,
+    "ReduceLogSum": aten.sum.dim_IntList,
     "ReduceLogSumExp": aten.logsumexp.default,
     "ReduceL1": aten.sum.dim_IntList,
     "ReduceL2": aten.linalg_vector_norm.default,
@@ -272,17 +321,18 @@ REDUCTIONS = {
 @operator(*REDUCTIONS)
 def reduce(call: Call, value: Value, _: Value | None = None) -> Any:
     """Reduce some dimensions to one number."""
-    rank = len(shape_of(value))
+    kind, rank = call.kind, len(shape_of(value))
     axes, keep = call.numbers("axes", 1, []), bool(call.get("keepdims", 1))
     if not axes and call.get("noop_with_empty_axes", 0):
         return value
     axes = [axis % rank for axis in axes] or list(range(rank))
-    if call.kind == "ReduceL1":
+    if kind == "ReduceL1":
         value = call.emit(aten.abs.default, value)
-    if call.kind == "ReduceSumSquare":
+    if kind == "ReduceSumSquare":
         value = call.emit(aten.mul.Tensor, value, value)
-    extra = (2, axes) if call.kind == "ReduceL2" else (axes,)
-    return call.emit(REDUCTIONS[call.kind], value, *extra, keep)
+    extra = (2, axes) if kind == "ReduceL2" else (axes,)
+    made = call.emit(REDUCTIONS[kind], value, *extra, keep)
+    return call.emit(aten.log.default, made) if kind == "ReduceLogSum" else made
 
 
 @operator("ReduceProd")

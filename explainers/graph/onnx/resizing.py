@@ -31,27 +31,28 @@ ROUNDINGS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@operator("Upsample")
+@operator("Upsample", moves=True)
 def upsample(call: Call, value: Value, _: Value | None = None) -> Any:
     """Enlarge by factors, as before opset 10."""
     return resize_by(call, value, call.numbers("scales", 1), call.get("mode", "nearest"), "asymmetric", "floor")
 
 
-@operator("Resize", since=10)
+@operator("Resize", since=10, moves=True)
 def resize_old(call: Call, value: Value, _: Value) -> Any:
     """Enlarge or shrink by factors, as in opset 10."""
     return resize_by(call, value, call.numbers("scales", 1), call.get("mode", "nearest"), "asymmetric", "floor")
 
 
-@operator("Resize", since=11)
+@operator("Resize", since=11, moves=True)
 def resize(call: Call, value: Value, *_: Value | None) -> Any:
     """Enlarge or shrink by factors or to sizes."""
-    call.require(not call.get("antialias", 0), "resizing with an antialiasing filter")
-    call.require(call.get("keep_aspect_ratio_policy", "stretch") == "stretch", "resizing that keeps proportions")
-    call.require(not call.get("exclude_outside", 0), "resizing that leaves out what lies outside")
     sizes = shape_of(value)
     axes = [axis % len(sizes) for axis in call.get("axes", range(len(sizes)))]
-    wanted = call.numbers("sizes", 3)
+    wanted, policy = call.numbers("sizes", 3), call.get("keep_aspect_ratio_policy", "stretch")
+    if wanted and policy != "stretch":
+        choose = min if policy == "not_larger" else max
+        factor = choose(new / sizes[axis] for axis, new in zip(axes, wanted, strict=True))
+        wanted = [math.floor(factor * sizes[axis] + 0.5) for axis in axes]
     given = (
         call.numbers("scales", 2) if not wanted else [new / sizes[axis] for axis, new in zip(axes, wanted, strict=True)]
     )
@@ -75,10 +76,13 @@ def resize_by(call: Call, value: Value, scales: list[float], mode: str, coordina
         return pick(call, value, new, places, ROUNDINGS[rounding])
     exact = all(axis >= 2 and abs(new[axis] - sizes[axis] * scales[axis]) < 1e-4 for axis in axes)
     aligned, usual = coordinates == "align_corners", coordinates.endswith("half_pixel") and min(new[2:]) > 1
+    exact = exact and not call.get("antialias", 0) and not call.get("exclude_outside", 0)
     if mode == "linear" and exact and (aligned or usual) and len(new) - 2 in LINEAR:
         return call.emit(LINEAR[len(new) - 2], value, new[2:], aligned, None)
     for axis in axes:
-        weights = interpolate(sizes[axis], places[axis], mode, call.get("cubic_coeff_a", -0.75))
+        shrinking = min(scales[axis], 1.0) if call.get("antialias", 0) else 1.0
+        outside = not call.get("exclude_outside", 0)
+        weights = interpolate(sizes[axis], places[axis], mode, call.get("cubic_coeff_a", -0.75), shrinking, outside)
         value = call.emit(aten.transpose.int, value, axis, -1)
         value = call.emit(aten.matmul.default, value, weights.T.contiguous())
         value = call.emit(aten.transpose.int, value, axis, -1)
@@ -115,14 +119,35 @@ def positions(old: int, new: int, scale: float, coordinates: str) -> Float[Tenso
     return shift + (places + 0.5) / scale - 0.5
 
 
-def interpolate(old: int, places: Float[Tensor, " new"], mode: str, a: float) -> Float[Tensor, "new old"]:
-    """Weigh the old pixels for each new one, linearly or by cubic convolution (Keys 1981)."""
+def interpolate(
+    old: int, places: Float[Tensor, " new"], mode: str, a: float, shrinking: float, outside: bool
+) -> Float[Tensor, "new old"]:
+    """Weigh the old pixels for each new one, linearly or by cubic convolution (Keys 1981).
+
+    ``shrinking`` stretches the filter against aliasing; ``outside`` repeats the edge for what lies outside the image,
+    which else gets no weight.
+    """
+    reach = math.ceil((1 if mode == "linear" else 2) / shrinking)
     first = places.floor()
-    offsets = torch.arange(0, 2) if mode == "linear" else torch.arange(-1, 3)
-    distance = (places[:, None] - first[:, None] - offsets).abs()
+    offsets = torch.arange(1 - reach, reach + 1)
+    distance = (places[:, None] - first[:, None] - offsets).abs() * shrinking
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = a * (((distance - 5) * distance + 8) * distance - 4)
-    weights = 1 - distance if mode == "linear" else torch.where(distance <= 1, near, far)
-    matrix = torch.zeros(len(places), old)
-    indices = (first[:, None] + offsets).long().clamp(0, old - 1)
-    return matrix.scatter_add_(1, indices, weights)
+    cubic = torch.where(distance <= 1, near, torch.where(distance < 2, far, 0.0))
+    weights = (1 - distance).clamp(min=0) if mode == "linear" else cubic
+    indices = (first[:, None] + offsets).long()
+    if not outside:
+        weights = weights * ((indices >= 0) & (indices < old))
+    weights = weights / weights.sum(1, keepdim=True)
+    return torch.zeros(len(places), old).scatter_add_(1, indices.clamp(0, old - 1), weights)
+
+
+@operator("GridSample", since=16)
+def sample_grid(call: Call, value: Value, grid: Value) -> Any:
+    """Read an image at the places of a grid, between its pixels."""
+    modes = {"bilinear": 0, "linear": 0, "nearest": 1, "bicubic": 2, "cubic": 2}
+    mode, border = call.get("mode", "linear"), call.get("padding_mode", "zeros")
+    borders = {"zeros": 0, "border": 1, "reflection": 2}
+    aligned = bool(call.get("align_corners", 0))
+    target = aten.grid_sampler_2d.default if len(shape_of(value)) == 4 else aten.grid_sampler_3d.default
+    return call.emit(target, value, grid, modes[mode], borders[border], aligned)

@@ -20,6 +20,17 @@ def find_scope(node: NodeProto) -> Scope:
     return read_notes(notes[NAMES], notes.get(KINDS, "[]")) if NAMES in notes else read_name(node)
 
 
+def nest(outer: Scope, node: NodeProto) -> Scope:
+    """Find the layers of a node in a function: those of the function's call, and in its last those that it names."""
+    inner = find_scope(node)
+    if any(entry.key == NAMES for entry in node.metadata_props):
+        return inner
+    folder = next(reversed(outer), "")
+    if not folder or not node.name:
+        return outer or inner
+    return outer | {f"{folder}.{path}": (f"{folder}.{path}", kind) for path, (_, kind) in inner.items()}
+
+
 def read_notes(names: str, kinds: str) -> Scope:
     """Read the lists that torch's newer exporter notes at every node; the last entry is the operator itself."""
     try:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from onnx import TensorProto
 from onnx.helper import tensor_dtype_to_np_dtype
-from torch import Tensor
+from torch import Tensor, fx
 
 from explainers.errors import ModelError
 from explainers.graph.onnx.builder import BATCH, DYNAMIC, Value, aten, dtype_of, is_batch, shape_of
@@ -16,16 +16,16 @@ from explainers.graph.onnx.file import FLOATS
 from explainers.graph.onnx.registry import Call, operator
 
 
-@operator("Identity")
+@operator("Identity", moves=True)
 def identity(_: Call, value: Value) -> Value:
     """Pass a value on."""
     return value
 
 
-@operator("Dropout")
+@operator("Dropout", moves=True)
 def dropout(call: Call, value: Value, ratio: Value | None = None, training: Tensor | None = None) -> Value:
     """Pass a value on, as dropout does at inference."""
-    call.require(call.outputs == 1 and not (training is not None and bool(training)), "dropout as in training")
+    call.require(call.used == 1 and not (training is not None and bool(training)), "dropout as in training")
     return value
 
 
@@ -54,13 +54,13 @@ def torch_dtype(call: Call, kind: int) -> torch.dtype:
     return torch.from_numpy(torch.empty(0).numpy().astype(tensor_dtype_to_np_dtype(kind))).dtype
 
 
-@operator("Shape")
+@operator("Shape", moves=True)
 def shape(call: Call, value: Value) -> Tensor:
     """Take the sizes of a value."""
     return torch.tensor(shape_of(value)[call.get("start", 0) : call.get("end")], dtype=torch.int64)
 
 
-@operator("Size")
+@operator("Size", moves=True)
 def size(_: Call, value: Value) -> Tensor:
     """Count the numbers of a value."""
     return torch.tensor(math.prod(shape_of(value)))
@@ -82,7 +82,7 @@ def arange(call: Call, *bounds: Value) -> Any:
     return call.emit(aten.arange.start_step, *(number.item() for number in numbers), **options)
 
 
-@operator("Reshape")
+@operator("Reshape", moves=True)
 def reshape(call: Call, value: Value, _: Value | None = None) -> Any:
     """Lay the numbers out in another shape."""
     given = call.numbers("shape", 1)
@@ -132,7 +132,7 @@ def spread(fixed: int, sizes: list[int], target: list[int]) -> list[int]:
     )
 
 
-@operator("Flatten")
+@operator("Flatten", moves=True)
 def flatten(call: Call, value: Value) -> Any:
     """Join the dimensions before an axis, and those from it on."""
     sizes, axis = shape_of(value), call.get("axis", 1)
@@ -142,7 +142,7 @@ def flatten(call: Call, value: Value) -> Any:
     return emit_reshape(call, value, [math.prod(sizes[:axis]), math.prod(sizes[axis:])])
 
 
-@operator("Squeeze")
+@operator("Squeeze", moves=True)
 def squeeze(call: Call, value: Value, _: Value | None = None) -> Any:
     """Leave out dimensions of size one."""
     axes = call.numbers("axes", 1)
@@ -151,7 +151,7 @@ def squeeze(call: Call, value: Value, _: Value | None = None) -> Any:
     return call.emit(aten.squeeze.dims, value, axes)
 
 
-@operator("Unsqueeze")
+@operator("Unsqueeze", moves=True)
 def unsqueeze(call: Call, value: Value, _: Value | None = None) -> Any:
     """Add dimensions of size one."""
     axes = call.numbers("axes", 1)
@@ -161,7 +161,7 @@ def unsqueeze(call: Call, value: Value, _: Value | None = None) -> Any:
     return value
 
 
-@operator("Expand")
+@operator("Expand", moves=True)
 def expand(call: Call, value: Value, sizes: Value) -> Any:
     """Repeat dimensions of size one."""
     old, new = shape_of(value), call.constant(sizes, "shape").tolist()
@@ -171,22 +171,24 @@ def expand(call: Call, value: Value, sizes: Value) -> Any:
     return call.emit(aten.expand.default, value, wanted)
 
 
-@operator("Tile")
+@operator("Tile", moves=True)
 def tile(call: Call, value: Value, repeats: Value) -> Any:
     """Repeat a value along its dimensions."""
     return call.emit(aten.repeat.default, value, call.constant(repeats, "repeats").tolist())
 
 
-@operator("Transpose")
+@operator("Transpose", moves=True)
 def transpose(call: Call, value: Value) -> Any:
     """Reorder the dimensions."""
     order = call.get("perm", list(reversed(range(len(shape_of(value))))))
     return value if order == sorted(order) else call.emit(aten.permute.default, value, order)
 
 
-@operator("Concat")
+@operator("Concat", moves=True)
 def concat(call: Call, *values: Value) -> Any:
     """Join values along an axis; what is the same for each image of the batch is repeated."""
+    quantised = any(item in call.builder.steps for item in values if isinstance(item, fx.Node))
+    call.require(not quantised or not any(isinstance(item, Tensor) for item in values), "quantised numbers and others")
     axis = call.get("axis")
     axis += len(shape_of(values[0])) * (axis < 0)
     lead = next((length for value in values if is_batch(length := shape_of(value)[0])), 1)
@@ -202,7 +204,7 @@ def repeat(call: Call, value: Value, lead: int) -> Any:
     return call.emit(aten.expand.default, value, [lead, *shape_of(value)[1:]]) if shape_of(value)[0] == 1 else value
 
 
-@operator("Split")
+@operator("Split", moves=True)
 def split(call: Call, value: Value, _: Value | None = None) -> Any:
     """Cut a value into pieces along an axis, of given sizes or as equal as possible."""
     axis = call.get("axis", 0)
@@ -213,7 +215,7 @@ def split(call: Call, value: Value, _: Value | None = None) -> Any:
     return call.emit(aten.split_with_sizes.default, value, sizes, axis)
 
 
-@operator("Slice")
+@operator("Slice", moves=True)
 def cut(call: Call, value: Value, *_: Value | None) -> Any:
     """Cut a part out along some axes."""
     starts, ends = call.numbers("starts", 1), call.numbers("ends", 2)
@@ -241,52 +243,7 @@ def cut_axis(call: Call, value: Value, axis: int, bounds: tuple[int, int, int], 
     return call.emit(aten.slice.Tensor, value, axis, start, end, step)
 
 
-@operator("Gather")
-def gather(call: Call, value: Value, indices: Value) -> Any:
-    """Pick entries along an axis."""
-    axis = call.get("axis", 0)
-    axis += len(shape_of(value)) * (axis < 0)
-    length = shape_of(value)[axis]
-    if isinstance(indices, Tensor):
-        if is_batch(length) and picks_all(indices, length // BATCH * call.builder.fixed):
-            return emit_reshape(call, value, [*shape_of(value)[:axis], *indices.shape, *shape_of(value)[axis + 1 :]])
-        indices = torch.where(indices < 0, indices + length, indices)
-        if not indices.dim():
-            return call.emit(aten.select.int, value, axis, int(indices))
-    picked = call.emit(aten.index_select.default, value, axis, call.emit(aten.reshape.default, indices, [-1]))
-    sizes = [*shape_of(value)[:axis], *shape_of(indices), *shape_of(value)[axis + 1 :]]
-    return picked if len(shape_of(indices)) == 1 else emit_reshape(call, picked, sizes)
-
-
-def picks_all(indices: Tensor, count: int) -> bool:
-    """Whether indices pick each of so many entries in order, as torch's newer exporter writes some changes of shape."""
-    return indices.numel() == count and torch.equal(indices.reshape(-1), torch.arange(count, dtype=indices.dtype))
-
-
-@operator("GatherElements")
-def gather_elements(call: Call, value: Value, indices: Value) -> Any:
-    """Pick entries along an axis, others at every place."""
-    axis = call.get("axis", 0)
-    if isinstance(indices, Tensor):
-        indices = torch.where(indices < 0, indices + shape_of(value)[axis], indices)
-    return call.emit(aten.gather.default, value, axis, indices)
-
-
-@operator("GatherND")
-def gather_nd(call: Call, value: Value, indices: Value) -> Any:
-    """Pick entries by all their coordinates."""
-    call.require(call.get("batch_dims", 0) == 0, "entries picked for each image apart")
-    return call.emit(aten.index.Tensor, value, list(call.constant(indices, "indices").unbind(-1)))
-
-
-@operator("ScatterND")
-def scatter_nd(call: Call, value: Value, indices: Value, updates: Value) -> Any:
-    """Replace entries by all their coordinates."""
-    call.require(call.get("reduction", "none") == "none", "entries that are added up")
-    return call.emit(aten.index_put.default, value, list(call.constant(indices, "indices").unbind(-1)), updates)
-
-
-@operator("DepthToSpace")
+@operator("DepthToSpace", moves=True)
 def depth_to_space(call: Call, value: Value) -> Any:
     """Spread channels over blocks of places."""
     block = call.get("blocksize")
@@ -298,7 +255,7 @@ def depth_to_space(call: Call, value: Value) -> Any:
     return emit_reshape(call, value, [batch, channels // block**2, height * block, width * block])
 
 
-@operator("SpaceToDepth")
+@operator("SpaceToDepth", moves=True)
 def space_to_depth(call: Call, value: Value) -> Any:
     """Put blocks of places into channels."""
     block = call.get("blocksize")
@@ -308,10 +265,12 @@ def space_to_depth(call: Call, value: Value) -> Any:
     return emit_reshape(call, value, [batch, channels * block**2, height // block, width // block])
 
 
-@operator("Pad")
+@operator("Pad", moves=True)
 def pad(call: Call, value: Value, *_: Value | None) -> Any:
     """Add a border, of one number, of the edge repeated or of the inside mirrored."""
     pads, number, axes = call.numbers("pads", 1), call.numbers("value", 2, 0.0), call.numbers("axes", 3)
+    scale, zero = call.builder.steps.get(value, (1.0, 0.0)) if isinstance(value, fx.Node) else (1.0, 0.0)
+    number = (number[0] if isinstance(number, list) else number) * scale - zero * scale
     rank, half = len(shape_of(value)), len(pads) // 2
     axes = [axis % rank for axis in (range(rank) if axes is None else axes)]
     sides = dict(zip(axes, zip(pads[:half], pads[half:], strict=True), strict=True))
@@ -337,31 +296,3 @@ def triangle(call: Call, value: Value, diagonal: Tensor | None = None) -> Any:
     """Keep the upper or lower triangle of matrices."""
     place = 0 if diagonal is None else int(diagonal)
     return call.emit(aten.triu.default if call.get("upper", 1) else aten.tril.default, value, place)
-
-
-@operator("NonZero")
-def nonzero(call: Call, value: Value) -> Tensor:
-    """Find the coordinates of what is not zero."""
-    return call.constant(value, "values").nonzero().T
-
-
-@operator("CumSum")
-def cumulate(call: Call, value: Value, axis: Value) -> Any:
-    """Add up along an axis."""
-    call.require(not call.get("exclusive", 0) and not call.get("reverse", 0), "a sum in reverse, or without the last")
-    return call.emit(aten.cumsum.default, value, int(call.constant(axis, "axis")))
-
-
-@operator("TopK")
-def topk(call: Call, value: Value, number: Value) -> Any:
-    """Find the largest or smallest along an axis."""
-    options = call.get("axis", -1), bool(call.get("largest", 1)), bool(call.get("sorted", 1))
-    return call.emit(aten.topk.default, value, int(call.constant(number, "count")), *options)
-
-
-@operator("ArgMax", "ArgMin")
-def arg_extreme(call: Call, value: Value) -> Any:
-    """Find the place of the largest or smallest along an axis."""
-    call.require(not call.get("select_last_index", 0), "the last of several places")
-    target = aten.argmax.default if call.kind == "ArgMax" else aten.argmin.default
-    return call.emit(target, value, call.get("axis", 0), bool(call.get("keepdims", 1)))
