@@ -67,8 +67,24 @@ def draw_upload(pictures: Sequence[Sample | Picture]) -> None:
 
 
 def _propose(file: Any) -> Proposal:
-    """Look at an uploaded file, and again when another architecture is chosen for it."""
-    proposal = _look(file, None)
+    """Look at an uploaded file, and again when another part or architecture is chosen for it."""
+    first = _look(file)
+    chosen: dict[str, str] = {}
+    if first.networks:
+        chosen["network"] = st.selectbox(
+            "Network",
+            first.networks,
+            format_func=lambda name: name or "the file's own",
+            help="The file holds several networks, the likeliest first.",
+        )
+    if first.outputs:
+        names = {output.name: f"{output.name} · {' × '.join(map(str, output.shape))}" for output in first.outputs}
+        chosen["output"] = st.selectbox(
+            "Output", list(names), format_func=names.__getitem__, help="Which of the model's outputs is explained."
+        )
+    usual = {"network": first.network, "output": first.outputs[0].name if first.outputs else ""}
+    chosen = {part: name for part, name in chosen.items() if name != usual[part]}
+    proposal = _look(file, **chosen)
     if not proposal.choices:
         return proposal
     fits = {guess.architecture: f"{guess.fitting} of {guess.tensors} tensors fit" for guess in proposal.guesses}
@@ -78,18 +94,18 @@ def _propose(file: Any) -> Proposal:
         format_func=lambda choice: f"{choice} · {fits[choice]}" if choice in fits else choice,
         help="The network that the weights belong to, best guess first. Type to search.",
     )
-    return proposal if architecture == proposal.architecture else _look(file, architecture)
+    return proposal if architecture == proposal.architecture else _look(file, architecture=architecture, **chosen)
 
 
-def _look(file: Any, architecture: str | None) -> Proposal:
-    """Read an uploaded file once for each choice of architecture."""
-    known: dict[tuple[str, str | None], Proposal] = st.session_state.setdefault("proposals", {})
-    key = (file.file_id, architecture)
+def _look(file: Any, **chosen: str) -> Proposal:
+    """Read an uploaded file once for each choice of a part of it and of an architecture."""
+    known: dict[tuple[Any, ...], Proposal] = st.session_state.setdefault("proposals", {})
+    key = (file.file_id, *sorted(chosen.items()))
     if key not in known:
-        if architecture is None:
+        if not chosen:
             known.clear()  # another file: what was found in the last one is of no more use
         with _waiting("Looking at the file …") as waiting:
-            known[key] = sandbox.propose(file.getvalue(), file.name, architecture, waiting)
+            known[key] = sandbox.propose(file.getvalue(), file.name, waiting=waiting, **chosen)
     return known[key]
 
 
@@ -122,6 +138,8 @@ def _fill_form(proposal: Proposal, class_names: Sequence[str]) -> dict[str, Any]
     return {
         "name": _free_name(name or proposal.name),
         "architecture": proposal.architecture,
+        **({"network": proposal.network} if proposal.networks else {}),
+        **({"output": proposal.outputs[0].name} if proposal.outputs else {}),
         "kind": kind,
         **_read_meaning(meaning),
         "preprocessing": Preprocessing(size, resize, mean_numbers, std_numbers, scaling, borders),

@@ -39,7 +39,7 @@ class Proposal:
     be explained where a file gives several tensors, the proposed one first; empty where it gives one. ``shape`` is of
     the output for one image, ``kind`` what it seems to mean ("" if it cannot be explained), ``reason`` why.
     ``networks`` names those that a file of weights holds, likeliest first, and ``network`` the one that is proposed;
-    empty where it holds one.
+    empty where it holds one. ``chosen`` is the architecture that was asked for instead of the best guess.
     """
 
     name: str
@@ -57,8 +57,9 @@ class Proposal:
     reason: str = ""
     networks: tuple[str, ...] = ()
     network: str = ""
+    chosen: str | None = None
 
     @property
     def architecture(self) -> str | None:
-        """The best guess, None where the file brings its own architecture."""
-        return self.guesses[0].architecture if self.guesses else None
+        """The one that was chosen, else the best guess; None where the file brings its own architecture."""
+        return self.chosen or (self.guesses[0].architecture if self.guesses else None)

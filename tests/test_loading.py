@@ -188,6 +188,13 @@ def test_a_checkpoint_proposes_architecture_classes_and_preprocessing() -> None:
     assert "The names in the file were prefixed by 'module.', which was taken away." in proposal.notes
 
 
+def test_a_chosen_architecture_is_the_one_that_is_proposed_and_loaded() -> None:
+    data = saved(resnet().state_dict())
+    best = propose(data, "resnet.pt").architecture
+    other = next(guess.architecture for guess in propose(data, "resnet.pt").guesses if guess.architecture != best)
+    assert propose(data, "resnet.pt", other).architecture == other
+
+
 def test_greyscale_weights_propose_one_channel() -> None:
     weights = build("timm/mobilenetv3_small_050", 4, channels=1).state_dict()
     proposal = propose(safetensors.torch.save(weights), "xray.safetensors")

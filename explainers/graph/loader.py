@@ -75,25 +75,27 @@ def load(
     """
     choice = Choice(architecture, output, network, preprocessing.size if preprocessing else None)
     proposal, content = read(data, file_name, choice)
-    name = name or proposal.name
     preprocessing = preprocessing or proposal.preprocessing
-    class_names = tuple(class_names) or proposal.class_names
-    reading = Reading(class_names, kind or proposal.kind, unit, usual)
+    reading = Reading(tuple(class_names) or proposal.class_names, kind or proposal.kind, unit, usual)
     check_choices(proposal, preprocessing, reading)
-    if isinstance(content, Traced):
-        model = make_model(content, name, preprocessing, reading, proposal.format, proposal.notes)
-    else:
-        chosen = architecture or proposal.architecture
-        if chosen is None:
-            raise ModelError(proposal.notes[-1])
-        module, notes = fill(chosen, content, preprocessing.size)
-        source = f"{proposal.format} as {chosen}"
-        notes = tuple(dict.fromkeys([*proposal.notes, *notes]))
-        model = export(module, name, preprocessing, class_names, source, notes, reading)
-    if proposal.format in ("pt2", "onnx"):
-        check_memory(model)
+    proposal = replace(proposal, name=name or proposal.name, preprocessing=preprocessing)
+    model = make(proposal, content, reading, architecture or proposal.architecture)
     check_outputs(model)
     return model
+
+
+def make(proposal: Proposal, content: Weights | Traced, reading: Reading, architecture: str | None) -> Model:
+    """Make a Model of what was read, as it is proposed; raises ModelError."""
+    name, preprocessing = proposal.name, proposal.preprocessing
+    if isinstance(content, Traced):
+        model = make_model(content, name, preprocessing, reading, proposal.format, proposal.notes)
+        check_memory(model)
+        return model
+    if architecture is None:
+        raise ModelError(proposal.notes[-1])
+    module, notes = fill(architecture, content, preprocessing.size)
+    notes = tuple(dict.fromkeys([*proposal.notes, *notes]))
+    return export(module, name, preprocessing, (), f"{proposal.format} as {architecture}", notes, reading)
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,7 @@ def propose_architecture(weights: Weights, form: str, file_name: str, architectu
         shape=shape,
         kind=kind,
         reason=reason,
+        chosen=architecture,
     )
 
 
