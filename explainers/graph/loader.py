@@ -191,8 +191,16 @@ def propose_architecture(weights: Weights, kind: str, file_name: str, architectu
             *weights.notes,
             *(() if architecture else doubt(guesses)),
             *(describe(found, weights) if found.complete else ()),
+            *note_channels(found.channels),
         ),
     )
+
+
+def note_channels(channels: int) -> tuple[str, ...]:
+    """Say that a model takes channels that pictures do not have."""
+    if channels in (1, 3):
+        return ()
+    return (f"The model takes {channels} channels; pictures have three, so it can be opened but asked nothing.",)
 
 
 def doubt(guesses: Sequence[Guess]) -> tuple[str, ...]:

@@ -76,7 +76,11 @@ def take() -> Worker:
 
 
 def propose(
-    data: bytes, file_name: str, architecture: str | None = None, waiting: Callable[[], object] = lambda: None
+    data: bytes,
+    file_name: str,
+    architecture: str | None = None,
+    waiting: Callable[[], object] = lambda: None,
+    network: str | None = None,
 ) -> Proposal:
     """Look at a model file in a worker, as an architecture or the best guess, see ``explainers.graph.loader.propose``.
 
@@ -84,7 +88,7 @@ def propose(
     """
     from explainers.graph.stored import frozen
 
-    found = frozen(delegate("propose", data, file_name, {"architecture": architecture}, waiting)[0])
+    found = frozen(delegate("propose", data, file_name, {"architecture": architecture, "network": network}, waiting)[0])
     guesses = tuple(Guess(**guess) for guess in found["guesses"])
     return Proposal(**{**found, "guesses": guesses, "preprocessing": Preprocessing(**frozen(found["preprocessing"]))})
 
