@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
+from explainers.errors import ImageError
+
 INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -87,7 +89,15 @@ class Preprocessing:
         return min(1.0, float(columns / (width * scale))), min(1.0, float(rows / (height * scale)))
 
     def normalise(self, cropped: UInt8[np.ndarray, "height width 3"]) -> Float32[np.ndarray, "channel height width"]:
-        """Scale a crop to 0..1, average the colours if the model is greyscale, subtract the mean, divide by std."""
+        """Scale a crop to 0..1, average the colours if the model is greyscale, subtract the mean, divide by std.
+
+        Raises ImageError if the model takes neither one channel nor three, which is all that a picture gives.
+        """
+        if self.channels not in (1, 3):
+            raise ImageError(
+                f"The model takes {self.channels} channels, and pictures are read in three colours. Nothing was put in "
+                "place of the others, as that would be another input than the model knows."
+            )
         values = cropped.astype(np.float32) / 255
         if self.channels == 1:
             values = values.mean(axis=-1, keepdims=True)

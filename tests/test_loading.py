@@ -396,6 +396,23 @@ def test_a_damaged_file_gives_a_sentence_or_a_proposal_but_no_other_error() -> N
         ("names.json", '{"1": "dog", "0": "cat"}', ("cat", "dog")),
         ("names.json", '{"0": ["n01", "cat"], "1": ["n02", "dog"]}', ("cat", "dog")),
         ("names.json", '{"dog": 1, "cat": 0}', ("cat", "dog")),
+        ("config.json", '{"id2label": {"0": "cat", "1": "dog"}, "label2id": {"cat": 0}}', ("cat", "dog")),
+        (
+            "coco.json",
+            '{"images": [], "categories": [{"id": 7, "name": "dog"}, {"id": 2, "name": "cat"}]}',
+            ("cat", "dog"),
+        ),
+        ("categories.json", '[{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]', ("cat", "dog")),
+        ("index.json", '{"class_to_idx": {"dog": 1, "cat": 0}}', ("cat", "dog")),
+        ("names.txt", "{0: 'tench, Tinca tinca',\n 1: \"potter's wheel\"}", ("tench, Tinca tinca", "potter's wheel")),
+        ("data.yaml", "path: x\nnames:\n  0: cat\n  1: no\n", ("cat", "no")),
+        ("data.yml", "nc: 2\nnames: [cat, dog]\n", ("cat", "dog")),
+        ("names.txt", "0 cat\n1 dog\n", ("cat", "dog")),
+        ("names.txt", "2: dog\n1: cat, small\n", ("cat, small", "dog")),
+        ("names.txt", "n01440764 tench, Tinca tinca\nn01443537 goldfish\n", ("tench, Tinca tinca", "goldfish")),
+        ("names.txt", "1 grade\n2 grade\n", ("1 grade", "2 grade")),
+        ("names.txt", "3 series\n5 series\n", ("3 series", "5 series")),
+        ("names.txt", "1\n2\n3\n", ("1", "2", "3")),
         (
             "names.json",
             json.dumps({f"{place}": f"{place}" for place in reversed(range(12))}),
@@ -407,10 +424,17 @@ def test_class_names_are_read_in_the_order_of_the_outputs(name: str, text: str, 
     assert read_class_names(text.encode(), name) == expected
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_class_names_are_read_in_the_encodings_of_windows(encoding: str) -> None:
+    assert read_class_names("zèbre\r\ndog\r\n".encode(encoding), "names.txt") == ("zèbre", "dog")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("names.txt", b"", "names 0 classes"),
+        ("data.yaml", b"names: [cat", "no valid YAML"),
+        ("data.yaml", b"nc: 2", "without a gap"),
         ("names.txt", b"\xff\xfe\x00", "not text in UTF-8"),
         ("names.txt", b"cat\n\ndog", "Class 1 has an empty name"),
         ("names.json", b'["cat"', "no valid JSON"),

@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
+from explainers.errors import ImageError
 from explainers.preprocessing import INTERPOLATIONS, Preprocessing
 from sample_models.gallery import PICTURES
 
@@ -49,3 +50,10 @@ def test_a_greyscale_model_sees_the_mean_of_the_colours():
     ours = preprocessing.normalise(PHOTO)
     assert ours.shape == (1, *PHOTO.shape[:2])
     np.testing.assert_allclose(ours[0], (PHOTO.mean(-1) / 255 - 0.5) / 0.25, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 13])
+def test_a_picture_is_never_passed_off_as_more_channels_than_it_has(channels):
+    preprocessing = Preprocessing((50, 80), 0, (0.5,) * channels, (0.5,) * channels)
+    with pytest.raises(ImageError, match=f"takes {channels} channels, and pictures are read in three"):
+        preprocessing.normalise(preprocessing.crop(PHOTO))

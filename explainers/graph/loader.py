@@ -241,12 +241,20 @@ def propose_architecture(weights: Weights, form: str, file_name: str, architectu
             *weights.notes,
             *(() if architecture else doubt(guesses)),
             *(describe(found, weights) if found.complete else ()),
+            *note_channels(found.channels),
         ),
         shape=shape,
         kind=kind,
         reason=reason,
         chosen=architecture,
     )
+
+
+def note_channels(channels: int) -> tuple[str, ...]:
+    """Say that a model takes channels that pictures do not have."""
+    if channels in (1, 3):
+        return ()
+    return (f"The model takes {channels} channels; pictures have three, so it can be opened but asked nothing.",)
 
 
 def doubt(guesses: Sequence[Guess]) -> tuple[str, ...]:

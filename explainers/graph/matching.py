@@ -180,9 +180,10 @@ def fill(architecture: str, weights: Weights, size: tuple[int, int]) -> tuple[nn
     if found.head and not found.zone:
         classes = measure(find(architecture), shapes(weights.tensors))[0]
     module = build(architecture, classes, found.channels, size)
-    state = {name: weights.tensors[source] for name, source in found.sources.items()}
+    state = module.state_dict()  # with the versions of its modules, which some of torchvision's ask for
+    state.update({name: weights.tensors[source] for name, source in found.sources.items()})
     try:
-        module.load_state_dict(state, strict=False)
+        module.load_state_dict(state)
         if found.head:
             every = {**weights.beside, **weights.tensors}
             module = attach(module, found.zone, found.head, every, found.own)
