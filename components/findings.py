@@ -27,7 +27,7 @@ COLUMNS = 5
 
 def draw_findings(case: Case, prediction: Prediction, methods: Sequence[Method]) -> None:
     """Draw a heatmap of each method for each finding, the likeliest first; raises SelectionError."""
-    seen = Seen(case.picture.name, case.info.preprocessing.crop(case.picture.pixels))
+    seen = Seen(case.picture.name, case.info.preprocessing.view(case.picture))
     outputs = prediction.top(FINDINGS_SHOWN)
     if not methods:
         st.info("Choose a method in the sidebar to see where the model looked.")

@@ -43,7 +43,7 @@ def draw_panels(info: ModelInfo, picture: Picture, jobs: Mapping[Method, Job[Att
     Once all are done, a change of the view or of the region draws the panels alone. What a person presses before begins
     the page anew, for Streamlit lets a part of a page wait until the page has come to its end.
     """
-    seen = Seen(picture.name, info.preprocessing.crop(picture.pixels), info.score_unit)
+    seen = Seen(picture.name, info.preprocessing.view(picture), info.score_unit)
     cut = tell_cut(info, picture)
     if wait(jobs.values()):
         st.fragment(_draw)(seen, cut, jobs)

@@ -52,7 +52,7 @@ class Scene:
     @cached_property
     def seen(self) -> Seen:
         """What the model sees of the picture."""
-        return Seen(self.picture.name, self.info.preprocessing.crop(self.picture.pixels))
+        return Seen(self.picture.name, self.info.preprocessing.view(self.picture))
 
     @property
     def klass(self) -> int:

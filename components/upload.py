@@ -123,13 +123,8 @@ def _fill_form(proposal: Proposal, class_names: Sequence[str]) -> dict[str, Any]
         height = left.number_input("Height (pixels)", 8, 2048, guess.size[0], help="Of the model's input.")
         width = right.number_input("Width (pixels)", 8, 2048, guess.size[1], help="Of the model's input.")
         resize, borders = _choose_fit(guess)
-        left, right = st.columns(2)
-        mean = left.text_input("Mean", _join(guess.mean), help="Subtracted from values between 0 and 1: one a colour.")
-        std = right.text_input("Std", _join(guess.std), help="Values are divided by it: one a colour.")
-        kinds = list(INTERPOLATIONS)
-        scaling = st.selectbox(
-            "Interpolation", kinds, kinds.index(guess.interpolation), help="How pictures are scaled."
-        )
+        mean, std, scaling = _choose_scaling(guess)
+        shown = _choose_shown(proposal.channels)
         meaning = _name_outputs(kind, proposal, names)
         if not st.form_submit_button("Test this model", type="primary", icon=":material/science:"):
             return None
@@ -142,7 +137,7 @@ def _fill_form(proposal: Proposal, class_names: Sequence[str]) -> dict[str, Any]
         **({"output": proposal.outputs[0].name} if proposal.outputs else {}),
         "kind": kind,
         **_read_meaning(meaning),
-        "preprocessing": Preprocessing(size, resize, mean_numbers, std_numbers, scaling, borders),
+        "preprocessing": Preprocessing(size, resize, mean_numbers, std_numbers, scaling, borders, shown),
     }
 
 
@@ -178,6 +173,27 @@ def _choose_fit(guess: Preprocessing) -> tuple[int, bool]:
         "Resize (pixels)", 8, 4096, usual, help="To cut: what the picture's shorter side is scaled to before the cut."
     )
     return int(resize) if fit == CUT else 0, fit == BORDERS
+
+
+def _choose_scaling(guess: Preprocessing) -> tuple[str, str, str]:
+    """Draw the fields of the normalisation and of how pictures are scaled; returns them as typed."""
+    left, right = st.columns(2)
+    mean = left.text_input("Mean", _join(guess.mean), help="Subtracted from values between 0 and 1: one a colour.")
+    std = right.text_input("Std", _join(guess.std), help="Values are divided by it: one a colour.")
+    kinds = list(INTERPOLATIONS)
+    kind = st.selectbox("Interpolation", kinds, kinds.index(guess.interpolation), help="How pictures are scaled.")
+    return mean, std, str(kind)
+
+
+def _choose_shown(channels: int) -> tuple[int, ...]:
+    """Draw the pickers of which channels of many are shown as colours; nothing for grey and colour pictures."""
+    if channels in (1, 3):
+        return ()
+    places = st.columns(3)
+    return tuple(
+        int(place.selectbox(f"Shown as {colour}", range(channels), min(number, channels - 1)) or 0)
+        for number, (place, colour) in enumerate(zip(places, ("red", "green", "blue"), strict=True))
+    )
 
 
 def _name_outputs(kind: str, proposal: Proposal, names: Sequence[str]) -> dict[str, Any]:
@@ -236,7 +252,7 @@ def _draw_test(model: Any, pictures: Sequence[Sample | Picture]) -> None:
     picture = open_picture(pictures[st.session_state.get("picture", 0) % len(pictures)])
     left, right = st.columns(2, gap="medium")
     words = f"{picture.name}, as the model sees it"
-    left.image(model.info.preprocessing.crop(picture.pixels), words, "stretch", alt=words)
+    left.image(model.info.preprocessing.view(picture), words, "stretch", alt=words)
     with right:
         if cut := tell_cut(model.info, picture):
             st.caption(cut)

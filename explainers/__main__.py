@@ -147,7 +147,7 @@ def attribute_image(options: Namespace) -> None:
     given = split_pairs(options.set)
     case = read_subject(Case, options)
     prediction, attribution = ask(Predict(), case).result(), ask(make_method(options.method, given), case).result()
-    crop = case.info.preprocessing.crop(case.picture.pixels)
+    crop = case.info.preprocessing.view(case.picture)
     if options.out:
         options.out.write_bytes(encode_png(blend(crop, attribution.values, attribution.signed, View()), 2))
     if options.array:

@@ -34,4 +34,4 @@ def draw_sample(family: Family, row: int) -> Tile:
 
 def draw_crop(info: ModelInfo, picture: Picture) -> str:
     """Draw what the model sees of a picture, once in a session."""
-    return encode_once((info.digest, picture.digest, "crop"), partial(info.preprocessing.crop, picture.pixels))
+    return encode_once((info.digest, picture.digest, "crop"), partial(info.preprocessing.view, picture))

@@ -121,13 +121,13 @@ def tell_reference(scene: Scene, layer: str, concept: int, reference: Reference)
 
 def draw_cut(scene: Scene, picture: Picture, scores: Float32[np.ndarray, "h w"] | None) -> UInt8[np.ndarray, "h w 3"]:
     """Draw a reference sample cut to its concept, or whole as long as its heatmap is not there."""
-    crop = scene.info.preprocessing.crop(picture.pixels)
+    crop = scene.info.preprocessing.view(picture)
     return crop if scores is None else draw_reference(crop, scores, SIDE)
 
 
 def draw_whole(scene: Scene, concept: int, reference: Reference) -> UInt8[np.ndarray, "h w 3"]:
     """Draw all of a reference sample under its conditional heatmap, once that is there."""
-    crop = scene.info.preprocessing.crop(reference.picture.pixels)
+    crop = scene.info.preprocessing.view(reference.picture)
     scores = read_heatmap(concept, reference)
     return crop if scores is None else draw_here(crop, scores)
 
@@ -151,7 +151,7 @@ def look_closer(scene: Scene, concept: int, references: Sequence[Reference]) -> 
     for start in range(0, len(references), 4):
         part = references[start : start + 4]
         names = [(reference.picture.name, tell_reference(scene, scene.layer, concept, reference)) for reference in part]
-        crops = [scene.info.preprocessing.crop(reference.picture.pixels) for reference in part]
+        crops = [scene.info.preprocessing.view(reference.picture) for reference in part]
         plain = [
             encode_once((reference.picture.digest, "plain"), partial(np.asarray, crop))
             for reference, crop in zip(part, crops, strict=True)

@@ -214,7 +214,7 @@ def propose_traced(
         channels,
         preprocessing,
         tuple(class_names),
-        (*notes, *traced.notes, note),
+        (*notes, *traced.notes, note, *note_channels(channels)),
         shape=traced.shape,
         kind=kind,
         reason=reason,
@@ -254,7 +254,7 @@ def note_channels(channels: int) -> tuple[str, ...]:
     """Say that a model takes channels that pictures do not have."""
     if channels in (1, 3):
         return ()
-    return (f"The model takes {channels} channels; pictures have three, so it can be opened but asked nothing.",)
+    return (f"The model takes {channels} channels: add pictures as uncompressed TIFF files with as many.",)
 
 
 def doubt(guesses: Sequence[Guess]) -> tuple[str, ...]:
