@@ -80,7 +80,7 @@ SHARED: dict[str, tuple[Function, tuple[int, ...], int]] = {
     "folding": (lambda x: functional.fold(x, (4, 4), 3), (9, 4), 1),
     "antialiased resizing": (lambda x: functional.interpolate(x, (2, 3), mode="bicubic", antialias=True), (2, 5, 7), 1),
     "bicubic resizing": (lambda x: functional.interpolate(x, (5, 7), mode="bicubic"), (2, 3, 4), 1),
-    "sampling by a grid": (lambda x: torch.grid_sampler(x, GRID.expand(x.shape[0], 3, 3, 2), 0, 0, False), (2, 4, 4), 1),
+    "sampling by a grid": (lambda x: torch.grid_sampler(x, GRID.expand(x.shape[0], 3, 3, 2), 0, 0, True), (2, 4, 4), 1),
     "transposed 1d convolution": (lambda x: functional.conv_transpose1d(x, KERNEL), (3, 6), 1),
     "standard deviation": (lambda x: x.std((2, 3)), (3, 4, 4), 1),
     "variance": (lambda x: x.var((2, 3)), (3, 4, 4), 2),

@@ -6,6 +6,7 @@ What follows relevance then meets the parts, and the same function gives the sam
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -80,6 +81,14 @@ def inline(graph: fx.GraphModule, node: fx.Node, parts: fx.Graph) -> None:
         graph.graph.erase_node(node)
 
 
+def run_once(layer: Any, values: Tensor, state: Any, *weights: Tensor | None) -> Any:
+    """A recurrent cell as a layer of one moment; gives the new state."""
+    given = [weight for weight in weights if weight is not None]
+    before = [one[None] for one in state] if isinstance(state, (tuple, list)) else state[None]
+    _, *after = layer.decompose(values[None], before, given, len(given) > 2, 1, 0.0, False, False, False)
+    return [one[0] for one in after] if isinstance(state, (tuple, list)) else after[0][0]
+
+
 def convolve(
     values: Tensor,
     weight: Tensor,
@@ -151,6 +160,20 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) 
     return (functional.scaled_dot_product_attention(query, key, value, mask, 0.0, causal, scale=scale),)
 
 
+def spread(
+    measure: Callable[..., Tensor],
+    values: Tensor,
+    dim: list[int] | None = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """A measure of spread, and the mean."""
+    found = measure(values, dim, correction=unbiased if correction is None else correction, keepdim=keepdim)
+    return found, values.mean(dim, keepdim=keepdim)
+
+
 def compare(left: Tensor, right: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """The cosine of the angle: a product over the norms."""
     norms = [torch.linalg.vector_norm(one, dim=dim).clamp_min(eps) for one in (left, right)]
@@ -176,10 +199,6 @@ DECOMPOSED = frozenset(
         "gru",
         "rnn_tanh",
         "rnn_relu",
-        "lstm_cell",
-        "gru_cell",
-        "rnn_tanh_cell",
-        "rnn_relu_cell",
     }
 )
 
@@ -196,6 +215,12 @@ REWRITTEN: dict[str, Callable[..., Any]] = {
         functional.batch_norm(values, mean, variance, weight, bias, False, momentum, epsilon),
     ),
     "_scaled_dot_product_flash_attention_for_cpu": attend,
+    "lstm_cell": partial(run_once, aten.lstm.input),
+    "gru_cell": partial(run_once, aten.gru.input),
+    "rnn_tanh_cell": partial(run_once, aten.rnn_tanh.input),
+    "rnn_relu_cell": partial(run_once, aten.rnn_relu.input),
+    "var_mean": partial(spread, torch.var),
+    "std_mean": partial(spread, torch.std),
     "glu": gate,
     "addmm": multiply_and_add,
     "baddbmm": multiply_and_add,
