@@ -248,9 +248,27 @@ class Recurrent(nn.Module):
         return torch.stack(found, 1)
 
 
+class Cells(nn.Module):
+    """The same cell at every moment, as a module of torch."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        layer = Recurrent(kind, False).layer
+        self.cell = getattr(nn, f"{kind}Cell")(3, 4)
+        self.cell.load_state_dict({name.removesuffix("_l0"): value for name, value in layer.state_dict().items()})
+
+    def forward(self, x: Tensor) -> Tensor:
+        state, found = None, []
+        for moment in x.unbind(1):
+            state = self.cell(moment, state)
+            found.append(state[0] if isinstance(state, tuple) else state)
+        return torch.stack(found, 1)
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_a_recurrent_layer_is_explained_by_its_cells(kind: str) -> None:
     assert_alike(Recurrent(kind, False), Recurrent(kind, True), 5, 3, tolerance=1e-6)
+    assert_alike(Cells(kind), Recurrent(kind, True), 5, 3, tolerance=1e-6)
 
 
 def spread(x: Tensor) -> Tensor:
@@ -280,6 +298,18 @@ FUSED: dict[str, tuple[Function, Function, tuple[int, ...]]] = {
         lambda x: torch.fft.irfft2(torch.fft.rfft2(x) * FILTER, s=(3, 4)),
         lambda x: x.flatten(1) @ FILTER_MATRIX,
         (1, 3, 4),
+    ),
+    "convolution with a kernel for each image": (
+        lambda x: functional.conv2d(x[:, 0].reshape(1, -1, 1, 4), x[:, 1].reshape(-1, 1, 1, 4), groups=x.shape[0]).view(
+            -1, 1
+        ),
+        lambda x: (x[:, 0] * x[:, 1]).sum(-1, keepdim=True),
+        (3, 4),
+    ),
+    "spread and mean": (
+        lambda x: torch.cat(torch.std_mean(x, 2), 1),
+        lambda x: torch.cat([x.std(2), x.mean(2)], 1),
+        (3, 4),
     ),
     "log of a softmax": (lambda x: x.log_softmax(-1), lambda x: x - x.logsumexp(-1, keepdim=True), (3, 4)),
     "assignment to a slice": (

@@ -22,10 +22,12 @@ POOLING: tuple[tuple[str, Any], ...] = (
 
 def flow(step: Step) -> Shares:
     """Pass the relevance through an elementwise operator unchanged (pass rule); by gradient where two signals meet."""
-    if len(step.carried) > 1:
+    source, *others = step.node.all_input_nodes
+    if others and len(step.carried) > 1:
         yield from approximate(step)
         return
-    (source,) = step.carried
+    if others:
+        (source,) = step.carried
     value = step.tape.value(source)
     same = value.shape == step.output().shape
     yield source, step.relevance if same else Relevance(fit(step.relevance.total, value))
