@@ -85,9 +85,10 @@ def find_similarity(model: Model, convolution: fx.Node, moving: set[fx.Node]) ->
 
 def is_square(node: fx.Node, source: fx.Node) -> bool:
     """Whether a node is the square of another."""
+    if node.target == aten.pow.Tensor_Scalar:
+        return bool(node.args[1] == 2)
     product = node.target == aten.mul.Tensor and node.args[:2] == (source, source)
-    power = node.target == aten.pow.Tensor_Scalar and node.args[1] == 2
-    return product or power or node.target == aten.square.default
+    return product or node.target == aten.square.default
 
 
 def is_symmetric(model: Model, similarity: Similarity) -> bool:
