@@ -205,6 +205,22 @@ def test_a_gate_in_whatever_form_gets_nothing(kind: str) -> None:
     assert_accounted(tape)
 
 
+HAND_WRITTEN: dict[str, Function] = {
+    "gelu": lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5)),
+    "gelu by tanh": lambda x: 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))),
+    "hard swish": lambda x: x * functional.relu6(x + 3) / 6,
+    "hard swish by clamping": lambda x: x * (x + 3).clamp(0, 6) / 6,
+    "swish": lambda x: x * torch.sigmoid(1.702 * x),
+    "mish": lambda x: x * functional.softplus(x).tanh(),
+}
+
+
+@pytest.mark.parametrize("kind", HAND_WRITTEN)
+def test_an_activation_written_by_hand_passes_relevance_on_as_torchs_own(kind: str) -> None:
+    tape = recorded(exported(HAND_WRITTEN[kind], 3, 4))
+    assert_relevance(tape, lambda a, r: r)
+
+
 # Fused operators and the same written out.
 
 

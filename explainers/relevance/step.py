@@ -164,7 +164,7 @@ class Step:
         }
 
     def run_again(self, nodes: Iterable[fx.Node]) -> tuple[dict[fx.Node, Tensor], Sequence[Tensor]]:
-        """Run the operator with gradients; returns its inputs from these nodes, to differentiate by, and its outputs."""
+        """Run the operator with gradients; returns its inputs from these nodes, as leaves, and its outputs."""
         leaves = {node: self.tape.value(node).detach().requires_grad_() for node in nodes}
         target: Any = self.node.target
         arguments, keywords = fx.node.map_arg(
