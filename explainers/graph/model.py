@@ -227,5 +227,5 @@ def spatial_map(values: Float[Tensor, "batch *shape"], layer: Layer) -> Float[Te
     if layer.layout == "channels last":
         return values.permute(0, 3, 1, 2)
     if layer.layout == "tokens":
-        return values[:, -rows * columns :].transpose(1, 2).reshape(len(values), -1, rows, columns)
+        return values[:, layer.place_tokens].transpose(1, 2).reshape(len(values), -1, rows, columns)
     raise SelectionError(f"The layer {layer.name} has no spatial map. Choose a layer before the pooling.")
