@@ -6,6 +6,7 @@ What follows relevance then meets the parts, and the same function gives the sam
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,19 +48,18 @@ def trace(node: fx.Node, function: Callable[..., Any]) -> fx.Graph:
     mode = detect_fake_mode([source.meta["val"] for source in sources])
 
     def fake(value: Any) -> Any:
-        """A leaf that asks for gradients, for which torch writes out what it else computes in one piece."""
-        if not isinstance(value, Tensor):
-            return value
-        value = value if isinstance(value, FakeTensor) or mode is None else mode.from_tensor(value)
-        return value.detach().requires_grad_(value.dtype.is_floating_point)
+        known = not isinstance(value, Tensor) or isinstance(value, FakeTensor) or mode is None
+        return value if known else mode.from_tensor(value)
 
     def call(*values: Any) -> Any:
         known = dict(zip(sources, values, strict=True))
         arguments, keywords = fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
         return function(*arguments, **keywords)
 
-    made = make_fx(call, pre_dispatch=True)(*(fake(source.meta["val"]) for source in sources))
-    return made.graph
+    first, *rest = (fake(source.meta["val"]) for source in sources)
+    if isinstance(first, Tensor):  # one that asks for gradients, for which torch writes out what it has in one piece
+        first = first.detach().requires_grad_(first.dtype.is_floating_point)
+    return make_fx(call, pre_dispatch=True)(first, *rest).graph
 
 
 def inline(graph: fx.GraphModule, node: fx.Node, parts: fx.Graph) -> None:
@@ -79,6 +79,14 @@ def inline(graph: fx.GraphModule, node: fx.Node, parts: fx.Graph) -> None:
         graph.graph.erase_node(old)
     if node not in dict(pairs):
         graph.graph.erase_node(node)
+
+
+def run_once(layer: Any, values: Tensor, state: Any, *weights: Tensor | None) -> Any:
+    """A recurrent cell as a layer of one moment; gives the new state."""
+    given = [weight for weight in weights if weight is not None]
+    before = [one[None] for one in state] if isinstance(state, (tuple, list)) else state[None]
+    _, *after = layer.decompose(values[None], before, given, len(given) > 2, 1, 0.0, False, False, False)
+    return [one[0] for one in after] if isinstance(state, (tuple, list)) else after[0][0]
 
 
 def convolve(
@@ -152,6 +160,32 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) 
     return (functional.scaled_dot_product_attention(query, key, value, mask, 0.0, causal, scale=scale),)
 
 
+def spread(
+    measure: Callable[..., Tensor],
+    values: Tensor,
+    dim: list[int] | None = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """A measure of spread, and the mean."""
+    found = measure(values, dim, correction=unbiased if correction is None else correction, keepdim=keepdim)
+    return found, values.mean(dim, keepdim=keepdim)
+
+
+def compare(left: Tensor, right: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    """The cosine of the angle: a product over the norms."""
+    norms = [torch.linalg.vector_norm(one, dim=dim).clamp_min(eps) for one in (left, right)]
+    return (left * right).sum(dim) / (norms[0] * norms[1])
+
+
+def multiply_pairs(left: Tensor, right: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A sum over the products of two inputs' entries."""
+    made = torch.einsum("...i,oij,...j->...o", left, weight, right)
+    return made if bias is None else made + bias
+
+
 def copy(target: Tensor, source: Tensor, *_: Any) -> Tensor:
     """The source in the target's shape and type, which torch cannot differentiate as one operator."""
     source = source.expand_as(target)
@@ -165,12 +199,6 @@ DECOMPOSED = frozenset(
         "gru",
         "rnn_tanh",
         "rnn_relu",
-        "lstm_cell",
-        "gru_cell",
-        "rnn_tanh_cell",
-        "rnn_relu_cell",
-        "cosine_similarity",
-        "bilinear",
     }
 )
 
@@ -187,6 +215,12 @@ REWRITTEN: dict[str, Callable[..., Any]] = {
         functional.batch_norm(values, mean, variance, weight, bias, False, momentum, epsilon),
     ),
     "_scaled_dot_product_flash_attention_for_cpu": attend,
+    "lstm_cell": partial(run_once, aten.lstm.input),
+    "gru_cell": partial(run_once, aten.gru.input),
+    "rnn_tanh_cell": partial(run_once, aten.rnn_tanh.input),
+    "rnn_relu_cell": partial(run_once, aten.rnn_relu.input),
+    "var_mean": partial(spread, torch.var),
+    "std_mean": partial(spread, torch.std),
     "glu": gate,
     "addmm": multiply_and_add,
     "baddbmm": multiply_and_add,
@@ -194,5 +228,7 @@ REWRITTEN: dict[str, Callable[..., Any]] = {
     "addcdiv": add_quotient,
     "lerp": interpolate,
     "copy": copy,
+    "cosine_similarity": compare,
+    "bilinear": multiply_pairs,
     "native_dropout": lambda values, *_: (values,),
 }

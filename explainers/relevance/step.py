@@ -62,7 +62,10 @@ class Account:
         amounts = quotient * unit if isinstance(unit, Tensor) else quotient
         amounts = amounts.real if amounts.is_complex() else amounts
         rest = [place for place in range(1, amounts.dim()) if place != axis]
-        amounts = (amounts.sum(rest) if rest else amounts).reshape(len(quotient), self.batch, -1).sum(-1)
+        amounts = amounts.sum(rest) if rest else amounts
+        if amounts[0].numel() % self.batch:  # a value of all images together: each has its part
+            amounts = (amounts.reshape(len(quotient), -1).sum(1, keepdim=True) / self.batch).expand(-1, self.batch)
+        amounts = amounts.reshape(len(quotient), self.batch, -1).sum(-1)
         self.ended[kind] = self.ended.get(kind, 0.0) + (amounts if isinstance(unit, Tensor) else amounts * unit)
 
 
@@ -152,13 +155,18 @@ class Step:
         if not all(made[place].requires_grad for place in cotangents):
             raise NotImplementedError(f"{target} has no derivative")
         batched = any(len(cotangent) > 1 for cotangent in cotangents.values())
-        found = torch.autograd.grad(
-            [made[place] for place in cotangents],
-            list(leaves.values()),
-            [mirror(cotangent if batched else cotangent[0]) for cotangent in cotangents.values()],
-            is_grads_batched=batched,
-            allow_unused=True,
-        )
+        try:
+            found = torch.autograd.grad(
+                [made[place] for place in cotangents],
+                list(leaves.values()),
+                [mirror(cotangent if batched else cotangent[0]) for cotangent in cotangents.values()],
+                is_grads_batched=batched,
+                allow_unused=True,
+            )
+        except RuntimeError as error:  # torch does not always raise the kind that says so
+            if "implemented" not in str(error):
+                raise
+            raise NotImplementedError(f"{target} has no derivative") from error
         count = len(next(iter(cotangents.values())))
         return {
             node: leaf.new_zeros(count, *leaf.shape) if grad is None else mirror(grad if batched else grad[None])
