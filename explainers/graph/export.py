@@ -220,8 +220,9 @@ def follow_tokens(node: fx.Node, changing: Collection[fx.Node], tokens: dict[int
     if not isinstance(value, Tensor) or value.dim() != 3 or dim not in (1, -2):
         return
     if node.target == torch.ops.aten.cat.default:
-        lengths = [int(part.meta["val"].shape[1]) for part in node.args[0]]
-        longest = max(range(len(lengths)), key=lambda place: lengths[place] * (node.args[0][place] in changing))
+        parts: Any = node.args[0]
+        lengths = [int(part.meta["val"].shape[1]) for part in parts]
+        longest = max(range(len(lengths)), key=lambda place: lengths[place] * (parts[place] in changing))
         known = tokens.get(lengths[longest], range(lengths[longest]))
         first = sum(lengths[:longest]) + known.start
         tokens[sum(lengths)] = range(first, first + len(known))

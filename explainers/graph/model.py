@@ -86,6 +86,8 @@ class Model:
             return constant(self.program, node)
         target: Any = node.target
         operators = operators or {}
+        arguments: Any
+        keywords: Any
         arguments, keywords = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
         if target == aten.batch_norm.default and target not in operators and torch.is_grad_enabled():
             return normalise(*arguments, **keywords)
