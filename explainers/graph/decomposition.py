@@ -30,8 +30,9 @@ def write_out(graph: fx.GraphModule) -> None:
 
 def is_enough(node: fx.Node, parts: fx.Graph) -> bool:
     """Whether a traced graph gives all the outputs of a node that are read."""
-    made = parts.output_node().args[0]
-    return isinstance(made, fx.Node) or all(user.args[1] < len(made) for user in node.users)
+    made: Any = parts.output_node().args[0]
+    read: list[Any] = [user.args[1:2] for user in node.users]
+    return isinstance(made, fx.Node) or all(place < (len(made),) for place in read)
 
 
 def decomposition(target: Any) -> Callable[..., Any] | None:
@@ -48,8 +49,8 @@ def trace(node: fx.Node, function: Callable[..., Any]) -> fx.Graph:
     mode = detect_fake_mode([source.meta["val"] for source in sources])
 
     def fake(value: Any) -> Any:
-        known = not isinstance(value, Tensor) or isinstance(value, FakeTensor) or mode is None
-        return value if known else mode.from_tensor(value)
+        real = isinstance(value, Tensor) and not isinstance(value, FakeTensor)
+        return mode.from_tensor(value) if mode and real else value
 
     def call(*values: Any) -> Any:
         known = dict(zip(sources, values, strict=True))
@@ -141,7 +142,8 @@ def multiply_and_add(summand: Tensor, left: Tensor, right: Tensor, *, beta: floa
 
 def interpolate(start: Tensor, end: Tensor, weight: Any) -> Tensor:
     """A sum of two by a weight, which may be a gate."""
-    return start * (1 - weight) + end * weight
+    mixed: Tensor = start * (1 - weight) + end * weight
+    return mixed
 
 
 def add_product(summand: Tensor, left: Tensor, right: Tensor, *, value: float = 1) -> Tensor:
@@ -176,13 +178,13 @@ def spread(
 
 def compare(left: Tensor, right: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """The cosine of the angle: a product over the norms."""
-    norms = [torch.linalg.vector_norm(one, dim=dim).clamp_min(eps) for one in (left, right)]
+    norms: list[Tensor] = [torch.linalg.vector_norm(one, dim=dim).clamp_min(eps) for one in (left, right)]
     return (left * right).sum(dim) / (norms[0] * norms[1])
 
 
 def multiply_pairs(left: Tensor, right: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A sum over the products of two inputs' entries."""
-    made = torch.einsum("...i,oij,...j->...o", left, weight, right)
+    made: Tensor = torch.einsum("...i,oij,...j->...o", left, weight, right)
     return made if bias is None else made + bias
 
 

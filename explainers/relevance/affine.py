@@ -20,7 +20,7 @@ KEEPING_SIGN = frozenset({aten.max_pool2d.default, aten.dropout.default, aten.ad
 
 def propagate_affine(step: Step) -> Shares:
     """Apply the rule that the composite gave to a convolution or dense layer."""
-    if step.carried != [step.node.args[0]]:
+    if any(operand in step.assignment.carriers for operand in step.node.args[1:3]):
         yield from propagate_product(step)
         return
     rule = step.assignment.rules[step.node]

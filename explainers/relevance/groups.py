@@ -84,6 +84,8 @@ QUOTIENTS = overloads("div divide true_divide floor_divide")
 GATES = SOFTMAX | overloads(
     "sigmoid hardsigmoid special_expit rsqrt reciprocal sign sgn heaviside softmax special_softmax"
 )
+#: Bounded on both sides: a gate beside a signal, and a signal beside a gate.
+SQUASHED = GATES | overloads("tanh erf special_erf relu6 hardtanh clamp clip")
 #: What leaves a gate a gate: changes of shape and size, and sums and products with constants (1 - gate).
 KEEPING = (
     MOVES
