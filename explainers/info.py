@@ -15,9 +15,9 @@ class Layer:
     """A layer of a model under the name that the model's author gave it.
 
     ``shape`` is its output for one image, without the batch dimension. ``layout`` says where space is in it:
-    "channels first" (C, H, W), "channels last" (H, W, C), "tokens" (N, C; the last ``grid`` tokens are the image, row
-    by row), "heads" (C, N, D: tokens for each attention head) or "none". ``grid`` is (rows, columns) of the spatial
-    map, (1, 1) without space.
+    "channels first" (C, H, W), "channels last" (H, W, C), "tokens" (N, C), "heads" (C, N, D: tokens for each attention
+    head) or "none". ``grid`` is (rows, columns) of the spatial map, (1, 1) without space. As many tokens are the image,
+    row by row; ``before`` says how many others (of a class, registers) come before them, -1 that all others do.
     """
 
     name: str
@@ -26,6 +26,14 @@ class Layer:
     shape: tuple[int, ...]
     layout: str
     grid: tuple[int, int]
+    before: int = -1
+
+    @property
+    def place_tokens(self) -> slice:
+        """Where among the tokens of a layer with tokens those of the image are."""
+        places = self.grid[0] * self.grid[1]
+        first = self.shape[-2] - places if self.before < 0 else self.before
+        return slice(first, first + places)
 
     @property
     def spatial(self) -> bool:

@@ -25,6 +25,7 @@ from explainers.graph.folding import (
     is_known_norm,
     scale_outputs,
     value,
+    weight_of,
 )
 from explainers.graph.functional import call, replace
 
@@ -150,15 +151,18 @@ def stands_for_one(leaves: Sequence[fx.Node], window: Window, total: fx.Node) ->
 
 def read_window(layer: fx.Node) -> Window:
     """What a convolution reads, its stride, dilation and groups."""
+    source: Any = layer.args[0]
     stride, _, dilation, groups = geometry(layer)
-    return Window(layer.args[0], stride, dilation, groups)
+    return Window(source, stride, dilation, groups)
 
 
 def geometry(layer: fx.Node) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int]:
     """The stride, padding, dilation and groups of a convolution, wherever they were given, for each dimension."""
-    rank = CONVOLUTIONS[layer.target]
+    target: Any = layer.target
+    rank = CONVOLUTIONS[target]
     names, usual = ("stride", "padding", "dilation", "groups"), ([1], [0], [1], 1)
-    given = {**dict(zip(names, usual, strict=True)), **dict(zip(names, layer.args[3:], strict=False)), **layer.kwargs}
+    found = dict(zip(names, layer.args[3:], strict=False))
+    given: dict[str, Any] = {**dict(zip(names, usual, strict=True)), **found, **layer.kwargs}
     stride, padding, dilation = (tuple(given[name]) * (rank if len(given[name]) == 1 else 1) for name in names[:3])
     return stride, padding, dilation, given["groups"]
 
@@ -166,7 +170,7 @@ def geometry(layer: fx.Node) -> tuple[tuple[int, ...], tuple[int, ...], tuple[in
 def read_kernel(graph: fx.GraphModule, leaf: fx.Node, sign: int, window: Window, total: fx.Node) -> Kernel:
     """Write a branch as a convolution, in double precision and with its sign in the sum."""
     if leaf.target in CONVOLUTIONS and leaf is not window.source:
-        weight, bias = value(graph, leaf.args[1]).double(), value(graph, bias_of(leaf))
+        weight, bias = value(graph, weight_of(leaf)).double(), value(graph, bias_of(leaf))
         bias = weight.new_zeros(len(weight)) if bias is None else bias.double()
         return Kernel(sign * weight, sign * bias, geometry(leaf)[1])
     channels, rank = int(total.meta["val"].shape[1]), len(window.stride)

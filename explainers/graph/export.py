@@ -8,7 +8,7 @@ import math
 import threading
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -215,11 +215,9 @@ def check_signature(graph: fx.GraphModule, name: str) -> None:
 def keep_layer_names(graph: fx.GraphModule) -> None:
     """Note in each node's meta the names of the layers whose output it is; what no image changes is no layer's."""
     last: dict[str, tuple[str, fx.Node]] = {}
-    changing = set(graph.graph.find_nodes(op="placeholder"))
+    changing = find_changing(graph)
     for node in graph.graph.nodes:
         node.meta["layers"] = []
-        if not changing.isdisjoint(node.all_input_nodes):
-            changing.add(node)
         if node.op == "call_function" and node in changing and isinstance(node.meta.get("val"), Tensor):
             for path, kind in (node.meta.get("nn_module_stack") or {}).values():
                 if path:
@@ -256,12 +254,55 @@ def check_output(graph: fx.GraphModule) -> None:
 def layers(graph: fx.GraphModule, size: tuple[int, int]) -> tuple[Layer, ...]:
     """List the graph's layers in the order in which they are computed."""
     found: list[Layer] = []
+    tokens: dict[int, range] = {}
+    changing = find_changing(graph)
     for node in graph.graph.nodes:
+        if node in changing:
+            follow_tokens(node, changing, tokens)
         for name, kind in node.meta["layers"]:
             shape = tuple(int(length) for length in node.meta["val"].shape[1:])
             layout, grid = spatial_layout(shape, size)
-            found.append(Layer(name, node.name, kind, shape, layout, grid))
+            known = tokens.get(shape[0], range(0)) if len(shape) == 2 else range(0)
+            exact = spatial_layout((len(known), 1), size)
+            if exact[0] == "tokens" and math.prod(exact[1]) == len(known):
+                found.append(Layer(name, node.name, kind, shape, *exact, known.start))
+            else:
+                found.append(Layer(name, node.name, kind, shape, layout, grid))
     return tuple(found)
+
+
+def follow_tokens(node: fx.Node, changing: Collection[fx.Node], tokens: dict[int, range]) -> None:
+    """Note, by the number of all tokens, which are the image's, where a node adds others to them or takes some away.
+
+    Of parts that are joined the image's is the longest that depends on the image.
+    """
+    value, dim = node.meta.get("val"), node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    if not isinstance(value, Tensor) or value.dim() != 3 or dim not in (1, -2):
+        return
+    if node.target == torch.ops.aten.cat.default:
+        parts: Any = node.args[0]
+        lengths = [int(part.meta["val"].shape[1]) for part in parts]
+        longest = max(range(len(lengths)), key=lambda place: lengths[place] * (parts[place] in changing))
+        known = tokens.get(lengths[longest], range(lengths[longest]))
+        first = sum(lengths[:longest]) + known.start
+        tokens[sum(lengths)] = range(first, first + len(known))
+    elif node.target == torch.ops.aten.slice.Tensor and isinstance(node.args[0], fx.Node):
+        length = int(node.args[0].meta["val"].shape[1])
+        first, last, step = slice(*(*node.args[2:], None, None, None)[:3]).indices(length)
+        known = tokens.get(length, range(length))
+        kept = range(max(known.start, first) - first, min(known.stop, last) - first)
+        if step == 1 and len(kept) == len(known):
+            tokens[last - first] = kept
+
+
+def find_changing(graph: fx.GraphModule) -> set[fx.Node]:
+    """Find the nodes whose values depend on the image, other than through its shape."""
+    changing = set(graph.graph.find_nodes(op="placeholder"))
+    for node in graph.graph.nodes:
+        is_shape = isinstance(node.meta.get("val"), torch.SymInt | int)
+        if not is_shape and not changing.isdisjoint(node.all_input_nodes):
+            changing.add(node)
+    return changing
 
 
 def spatial_layout(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[str, tuple[int, int]]:

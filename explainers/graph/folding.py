@@ -88,7 +88,7 @@ def scale_outputs(
     graph: fx.GraphModule, layer: fx.Node, scale: Float[Tensor, " channel"], shift: Float[Tensor, " channel"]
 ) -> None:
     """Multiply each output channel of a layer by a number and add another, through its weight and bias."""
-    weight, bias = value(graph, layer.args[1]), value(graph, bias_of(layer))
+    weight, bias = value(graph, weight_of(layer)), value(graph, bias_of(layer))
     axis = 1 if layer.target == aten.conv_transpose2d.input else 0
     shape = [-1 if dim == axis else 1 for dim in range(weight.dim())]
     new_weight = (weight.double() * scale.view(shape)).to(weight.dtype)
@@ -102,7 +102,7 @@ def scale_outputs(
 
 def is_known_norm(node: fx.Node) -> bool:
     """Whether a node is a batch norm with constant weights and statistics."""
-    given = node.args[1:5] if node.target == aten.batch_norm.default else (None,) * 4
+    given: Any = node.args[1:5] if node.target == aten.batch_norm.default else (None,) * 4
     return given[2] is not None and all(part is None or part.op == "get_attr" for part in given)
 
 
@@ -117,16 +117,22 @@ def takes_scale(layer: fx.Node) -> bool:
 def has_constant_weights(layer: fx.Node) -> bool:
     """Whether neither weight nor bias depends on the image."""
     bias = bias_of(layer)
-    return layer.args[1].op == "get_attr" and (bias is None or bias.op == "get_attr")
+    return weight_of(layer).op == "get_attr" and (bias is None or bias.op == "get_attr")
 
 
 def affine_form(graph: fx.GraphModule, norm: fx.Node) -> tuple[Float[Tensor, " channel"], Float[Tensor, " channel"]]:
     """What a batch norm with known statistics multiplies each channel with, and what it adds, in double precision."""
-    weight, bias, mean, variance = (value(graph, node) for node in norm.args[1:5])
+    given: Any = norm.args[1:5]
+    weight, bias, mean, variance = (value(graph, node) for node in given)
     scale = torch.rsqrt(variance.double() + norm.args[7])
     scale = scale if weight is None else scale * weight.double()
     shift = -mean.double() * scale
     return scale, shift if bias is None else shift + bias.double()
+
+
+def weight_of(layer: fx.Node) -> Any:
+    """The weight argument of a linear operator."""
+    return layer.args[1]
 
 
 def bias_of(layer: fx.Node) -> Any:

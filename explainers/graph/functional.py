@@ -74,7 +74,8 @@ def without_shared_changes(program: ExportedProgram) -> ExportedProgram:
             node.update_arg(2, False)  # a program may have been exported in training mode
         elif node.target == aten.batch_norm.default and node.args[3] is not None:
             node.update_arg(5, False)
-    return program.run_decompositions({})
+    functional: ExportedProgram = program.run_decompositions({})
+    return functional
 
 
 def changes_shared_memory(graph: fx.Graph) -> bool:
@@ -176,8 +177,8 @@ def read_result(node: fx.Node, position: dict[fx.Node, int]) -> None:
     namespace, _, name = str(node.target).rsplit(".", 1)[0].partition(".")
     if name.endswith("_") and not name.endswith("__"):
         functional = getattr(getattr(torch.ops, namespace), name.rstrip("_"))
-        changed = node.args[0]
-        node.target = getattr(functional, node.target._overloadname)
+        changed: Any = node.args[0]
+        node.target = getattr(functional, str(node.target).rpartition(".")[2])
         changed.replace_all_uses_with(node, lambda user: position.get(user, -1) > position[node])
 
 
@@ -209,7 +210,10 @@ def call(node: fx.Node, target: Any, arguments: tuple[Any, ...], value: Any) -> 
 
 def overwrite(node: fx.Node) -> fx.Node:
     """Give the value that overwrites another one the shape and type of that."""
-    old, new = node.args[:2]
+    old: fx.Node
+    new: fx.Node
+    arguments: Any = node.args
+    old, new = arguments[:2]
     given, like = new.meta["val"], node.meta["val"]
     if given.dtype != like.dtype:
         new = call(node, aten.to.dtype, (new, like.dtype), given.to(like.dtype))
@@ -227,7 +231,10 @@ def put_together(node: fx.Node) -> fx.Node:
 
     The node itself where the part is every second place of the whole, or so.
     """
-    whole, part, *rest = node.args
+    whole: fx.Node
+    part: fx.Node
+    arguments: Any = node.args
+    whole, part, *rest = arguments
     like = whole.meta["val"]
     dim = rest[0] % like.dim() if rest else 0
     if str(part.meta["val"].shape) == str(like.shape):
@@ -254,7 +261,8 @@ def put_together(node: fx.Node) -> fx.Node:
 
 def overwrite_by_mask(node: fx.Node) -> fx.Node:
     """Write one value put where a mask is set as a choice between the two; the node itself for other assignments."""
-    whole, indices, new, *accumulate = node.args
+    arguments: Any = node.args
+    whole, indices, new, *accumulate = arguments
     *before, mask = indices
     value, like = mask.meta["val"], whole.meta["val"]
     if any(before) or any(accumulate) or value.dtype != torch.bool or new.meta["val"].numel() != 1:

@@ -69,7 +69,7 @@ class Model:
             elif node.op == "placeholder":
                 values[node] = inputs
             else:
-                values[node] = self._compute(node, values, operators)
+                values[node] = self.compute(node, values, operators)
             if node.name in keep:
                 kept[node.name] = values[node]
             for old in spent:
@@ -80,11 +80,14 @@ class Model:
             counts.images += len(output)
         return output, kept
 
-    def _compute(self, node: fx.Node, values: Mapping[fx.Node, Any], operators: Operators) -> Any:
+    def compute(self, node: fx.Node, values: Mapping[fx.Node, Any], operators: Operators | None = None) -> Any:
         """Read a constant, or call an operator on the values before it."""
         if node.op == "get_attr":
             return constant(self.program, node)
         target: Any = node.target
+        operators = operators or {}
+        arguments: Any
+        keywords: Any
         arguments, keywords = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
         if target == aten.batch_norm.default and target not in operators and torch.is_grad_enabled():
             return normalise(*arguments, **keywords)
@@ -229,5 +232,5 @@ def spatial_map(values: Float[Tensor, "batch *shape"], layer: Layer) -> Float[Te
     if layer.layout == "channels last":
         return values.permute(0, 3, 1, 2)
     if layer.layout == "tokens":
-        return values[:, -rows * columns :].transpose(1, 2).reshape(len(values), -1, rows, columns)
+        return values[:, layer.place_tokens].transpose(1, 2).reshape(len(values), -1, rows, columns)
     raise SelectionError(f"The layer {layer.name} has no spatial map. Choose a layer before the pooling.")

@@ -115,12 +115,12 @@ def find_sources(node: fx.Node) -> set[fx.Node]:
 
 def heads(model: Model) -> tuple[Layer, ...]:
     """List the attention heads of each layer, where the graph shows them as (batch, head, token, dimension)."""
-    grids = {layer.shape[0]: layer.grid for layer in model.info.layers if layer.layout == "tokens"}
+    grids = {layer.shape[0]: (layer.grid, layer.before) for layer in model.info.layers if layer.layout == "tokens"}
     found = []
     for node in model.program.graph.nodes:
         if is_attention(node) and is_by_image(model, node) and node.meta["val"].shape[2] in grids:
             shape = tuple(int(size) for size in node.meta["val"].shape[1:])
-            found.append(Layer(layers_of(node)[0] + HEADS, node.name, "heads", shape, "heads", grids[shape[1]]))
+            found.append(Layer(layers_of(node)[0] + HEADS, node.name, "heads", shape, "heads", *grids[shape[1]]))
     return tuple(found)
 
 
