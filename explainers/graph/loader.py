@@ -81,8 +81,6 @@ def load(
         module, notes = zoo.fill(chosen, content, proposal.classes, proposal.channels, preprocessing.size)
         source = f"{proposal.format} as {chosen}"
         model = export(module, name, preprocessing, class_names, source, [*proposal.notes, *notes])
-    if proposal.format in ("pt2", "onnx"):
-        check_memory(model)
     check_outputs(model)
     return model
 
@@ -257,6 +255,8 @@ def check_choices(proposal: Proposal, preprocessing: Preprocessing, class_names:
 def check_outputs(model: Model) -> None:
     """Raise ModelError unless a black image and a random one get finite outputs, and the same alone as together."""
     info = model.info
+    if info.source in ("pt2", "onnx"):
+        check_memory(model)
     shape = (1, info.preprocessing.channels, *info.preprocessing.size)
     noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     with telling(f"The model {info.name} cannot be run", "Export or save it for float32 images of this size."):
