@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import sample_models
-from explainers.graph.export import from_program
+from explainers.graph.export import make_model, trace
 from explainers.graph.model import Model
 from explainers.preprocessing import Preprocessing
 from explainers.relevance.composites import SHAPED, composite
@@ -360,7 +360,7 @@ def test_a_program_of_core_operators_alone_has_the_map_of_the_one_it_was_made_of
     program = torch.export.export(Mixed().eval(), (image,), dynamic_shapes=({0: batch},))
     preprocessing, found = Preprocessing((12, 12), 12), []
     for one in (program, program.run_decompositions()):
-        tape = record(from_program(one, "mixed", preprocessing), image)
+        tape = record(make_model(trace(one), "mixed", preprocessing), image)
         rules = replace(composite("epsilon-plus", preprocessing, 1e-12), stabilizer=1e-12)
         found.append(relevance(tape, seeds(tape), rules=rules))
     assert (found[0] - found[1]).abs().max() <= 1e-6 * found[0].abs().max() > 0

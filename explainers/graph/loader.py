@@ -306,6 +306,8 @@ def check_choices(proposal: Proposal, preprocessing: Preprocessing, reading: Rea
 def check_outputs(model: Model) -> None:
     """Raise ModelError unless a black image and a random one get finite outputs, and the same alone as together."""
     info = model.info
+    if info.source in ("pt2", "onnx"):
+        check_memory(model)
     shape = (1, info.preprocessing.channels, *info.preprocessing.size)
     noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     with telling(f"The model {info.name} cannot be run", "Export or save it for float32 images of this size."):
