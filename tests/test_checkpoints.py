@@ -143,6 +143,34 @@ def test_one_of_several_networks_is_chosen() -> None:
         opened(data, network="professor")
 
 
+def test_two_encoders_with_heads_of_their_own_are_two_networks() -> None:
+    query, key = (with_head("fc", nn.Sequential(nn.Linear(512, 8), nn.ReLU(), nn.Linear(8, 4))) for _ in range(2))
+    weights = prefixed("module.encoder_q.", query) | prefixed("module.encoder_k.", key)
+    content = {"state_dict": weights | {"module.queue": torch.zeros(4, 100)}}
+    assert propose(saved(content), "moco.pth").networks == ("state_dict.encoder_q", "state_dict.encoder_k")
+    require_same(rebuilt(content)[0], query, images())
+
+
+def test_of_two_heads_the_first_is_taken_and_the_other_said_to_be_left_out() -> None:
+    module = settle(Beside(bare("resnet10t"), first=nn.Linear(512, 4)))
+    found, _, notes = rebuilt({**module.state_dict(), "second.weight": torch.zeros(3, 512)})
+    require_same(found, module, images())
+    assert any("Left out" in note and "second.weight" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("vit.pth", lambda: timm.create_model("vit_tiny_patch16_224", num_classes=3, img_size=96)),
+        ("vit_b.pth", lambda: torchvision.models.vit_b_32(image_size=96, num_classes=3)),
+    ],
+)
+def test_positions_tell_the_size_of_images(name: str, module: Callable[[], nn.Module]) -> None:
+    proposal = propose(saved(module().state_dict()), name)
+    assert proposal.preprocessing.size == (96, 96)
+    assert proposal.guesses[0].exact
+
+
 def test_averaged_weights_are_proposed_before_the_last() -> None:
     last, averaged = resnet(), settle(timm.create_model("resnet10t", num_classes=7))
     data = saved({"model": last.state_dict(), "model_ema": prefixed("module.", averaged), "discriminator": LOSS})
@@ -230,6 +258,10 @@ HEADS: dict[str, Callable[[], nn.Module]] = {
         nn.Sequential(nn.Linear(512, 16), nn.ReLU(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)),
     ),
     "fastai on torchvision": lambda: nn.Sequential(nn.Sequential(*list(resnet18().children())[:-2]), fastai_head(512)),
+    "fastai on a deep classifier": lambda: nn.Sequential(
+        nn.Sequential(*list(torchvision.models.alexnet().children())[:-2]), fastai_head(256)
+    ),
+    "maximum and mean of timm": lambda: timm.create_model("resnet10t", num_classes=3, global_pool="catavgmax"),
     "fastai on timm": lambda: nn.Sequential(TimmBody(bare("resnet10t")), fastai_head(512)),
     "beside a backbone without": lambda: Beside(bare("resnet10t"), head=nn.Linear(512, 4)),
     "beside a cut sequence": lambda: Beside(nn.Sequential(*list(resnet18().children())[:-1]), fc=nn.Linear(512, 4)),
@@ -271,6 +303,11 @@ def test_a_head_replaces_the_classifier_of_any_family(name: str, path: str, head
     module = torchvision.models.get_model(name, weights=None)
     module.set_submodule(path, head())
     require_same(rebuilt(settle(module).state_dict())[0], module, images())
+
+
+def test_safetensors_keep_heads_of_several_modules_by_their_widths() -> None:
+    module = settle(Beside(bare("resnet10t"), norm=nn.BatchNorm1d(512), fc=nn.Linear(512, 4)))
+    require_same(rebuilt(safetensors.torch.save(module.state_dict()))[0], module, images())
 
 
 def test_safetensors_keep_heads_by_the_numbers_in_their_names() -> None:

@@ -42,16 +42,17 @@ def find_networks(networks: Mapping[str, Weights]) -> dict[str, Weights]:
 def find_prefixes(weights: Weights) -> list[str]:
     """Under which names in a file a known network stands: "" for the whole, none if none is known.
 
-    One that an architecture fits whole goes before one with another head or more tensors than that.
+    Networks that an architecture fits whole go before those with its names and another head, and these before those
+    with other names.
     """
     counts = Counter[str]({"": len(weights.tensors)})
     for name in weights.tensors:
         counts.update(accumulate(f"{part}." for part in name.split(".")[:-1][:4]))
     prefixes = sorted((one for one in counts if counts[one] >= FEWEST or not one), key=lambda one: one.count("."))
-    for whole in (True, False):
+    for way in (fits_whole, has_names, has_beginning):
         chosen: list[str] = []
         for prefix in prefixes[:MOST_VIEWS]:
-            if not any(prefix.startswith(other) for other in chosen) and is_known(view(weights, prefix), whole):
+            if not any(prefix.startswith(other) for other in chosen) and way(view(weights, prefix)):
                 chosen.append(prefix)
         if chosen:
             return chosen
@@ -77,18 +78,24 @@ def view(weights: Weights, prefix: str, others: Sequence[str] = ()) -> Weights:
     return replace(weights, tensors=inside, notes=(*weights.notes, note), beside={**weights.beside, **outside})
 
 
-def is_known(weights: Weights, whole: bool) -> bool:
-    """Whether an architecture has just such tensors, or, unless it must be ``whole``, such tensors and another head."""
+def fits_whole(weights: Weights) -> bool:
+    """Whether an architecture has just such tensors."""
     found = shapes(weights.tensors)
     by_name, by_place = hash_names(found), hash_places(found) if weights.ordered else []
-    if whole:
-        return any(fits(one, by_name, by_place) for one in fingerprints().values())
-    low = {value >> 32 for value in by_name.values()}
+    return any(fits(one, by_name, by_place) for one in fingerprints().values())
+
+
+def has_names(weights: Weights) -> bool:
+    """Whether there are most of the tensors by which an architecture is told, by their names."""
+    low = {value >> 32 for value in hash_names(shapes(weights.tensors)).values()}
+    return any(sum(part in low for part in one.sketch) >= ENOUGH for one in fingerprints().values())
+
+
+def has_beginning(weights: Weights) -> bool:
+    """Whether the first tensors are an architecture's without its classifier."""
+    by_place = hash_places(shapes(weights.tensors)) if weights.ordered else []
     sums = list(accumulate(by_place, initial=0))
-    return any(
-        begins(one, by_place, sums) or sum(part in low for part in one.sketch) >= ENOUGH
-        for one in fingerprints().values()
-    )
+    return any(begins(one, by_place, sums) for one in fingerprints().values())
 
 
 def guess(weights: Weights, file_name: str) -> tuple[Guess, ...]:
@@ -105,15 +112,22 @@ def guess(weights: Weights, file_name: str) -> tuple[Guess, ...]:
         return tuple(Guess(architecture, len(found), len(found)) for architecture in sorted(exact, key=order))
     sums = list(accumulate(by_place, initial=0))
     begun = sorted((one.architecture for one in fingerprints().values() if begins(one, by_place, sums)), key=order)
-    candidates = dict.fromkeys([*begun[:3], *(one.architecture for one in nearest(by_name))])
+    near = [one.architecture for one in nearest(by_name)]
+    deep = [] if begun or near or not weights.ordered else [one for one in fingerprints() if has_deep_classifier(one)]
+    candidates = dict.fromkeys([*begun[:3], *near, *deep])
     trials = {architecture: match(architecture, weights) for architecture in candidates}
     placed = {architecture: len(found) - len(set(one.left_out) & set(found)) for architecture, one in trials.items()}
     if complete := [architecture for architecture, one in trials.items() if one.complete]:
         best = max(complete, key=lambda architecture: placed[architecture])
         same = sorted(equals(best), key=order)
         return tuple(Guess(architecture, placed[best], len(found)) for architecture in same)
-    guesses = [Guess(architecture, placed[architecture], len(found)) for architecture in trials]
+    guesses = [Guess(architecture, placed[architecture], len(found)) for architecture in trials if placed[architecture]]
     return tuple(sorted(guesses, key=lambda one: -one.fitting))
+
+
+def has_deep_classifier(architecture: str) -> bool:
+    """Whether a classifier is of several layers, which all are replaced where one is put in its place."""
+    return bool(re.fullmatch(r"torchvision/(alexnet|vgg.*|mobilenet_v3.*)", architecture))
 
 
 def equals(architecture: str) -> list[str]:

@@ -235,7 +235,7 @@ def propose_architecture(weights: Weights, form: str, file_name: str, architectu
         tuple(architectures.fingerprints()),
         found.classes,
         found.channels,
-        zoo.preprocessing(chosen, found.channels),
+        resize(zoo.preprocessing(chosen, found.channels), found.size),
         zoo.class_names(chosen, found.classes),
         (
             *weights.notes,
@@ -248,6 +248,13 @@ def propose_architecture(weights: Weights, form: str, file_name: str, architectu
         reason=reason,
         chosen=architecture,
     )
+
+
+def resize(preprocessing: Preprocessing, size: tuple[int, int] | None) -> Preprocessing:
+    """The same preprocessing for another size of images."""
+    if not size:
+        return preprocessing
+    return replace(preprocessing, size=size, resize=preprocessing.resize * size[0] // preprocessing.size[0])
 
 
 def note_channels(channels: int) -> tuple[str, ...]:

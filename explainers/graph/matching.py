@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 
 from torch import nn
 
@@ -13,12 +15,18 @@ from explainers.graph.architectures import Fingerprint, find
 from explainers.graph.checkpoint import first_line, printable
 from explainers.graph.heads import Head, attach, read_head
 from explainers.graph.networks import Weights
-from explainers.graph.zoo import AUXILIARY, Shapes, build, kinds, shapes, skeleton
+from explainers.graph.zoo import AUXILIARY, Shapes, build, kinds, preprocessing, shapes, skeleton
 
-#: What only training keeps in a checkpoint.
-TRAINING = re.compile(r"(\w*(criterion|loss|metric|queue|ema|teacher|accuracy|auc|f1)\w*|(train|val|valid|test)_\w+)")
+#: What only training keeps in a checkpoint, by the first part of its names.
+TRAINING = re.compile(
+    r"(.*_)?(criterion|loss\w*|metrics?|queue\w*|ema|teacher|acc|accuracy|auc|auroc|f1|pooler|projector|aux\w*)(_.*)?"
+    r"|(train|val|valid|test)_\w+"
+)
 
-#: Tensors that make a layer: what they are left out of computes something else.
+#: How many groups of tensors beside a network may be its head together.
+MOST_LINKS = 4
+
+#: Tensors that make a layer: a network that they are left out of computes something else.
 LAYER = re.compile(r"\.(weight|running_mean)$")
 
 
@@ -27,8 +35,8 @@ class Match:
     """Where an architecture's tensors are in a file: ``sources`` has the file's name for each of the architecture's.
 
     ``zone`` is the module that ``head`` takes the place of, "" for one behind the network. ``left_out`` are tensors
-    without a place, ``strange`` those of them that are layers within the network. ``expected`` has the shapes for as
-    many classes and channels as the file has.
+    without a place, ``strange`` those of them that by their names are layers of the network. ``expected`` has the
+    shapes for as many classes and channels as the file has, and ``size`` is the images' if not the architecture's own.
     """
 
     architecture: str
@@ -37,6 +45,7 @@ class Match:
     channels: int
     sources: Mapping[str, str]
     by_order: bool = False
+    size: tuple[int, int] | None = None
     zone: str = ""
     head: Head | None = None
     left_out: tuple[str, ...] = ()
@@ -64,8 +73,32 @@ def measure(one: Fingerprint, found: Shapes) -> tuple[int, int]:
 def match(architecture: str, weights: Weights, size: tuple[int, int] | None = None) -> Match:
     """Find the place of each tensor of a file in an architecture for images of a ``size``; it may be incomplete.
 
-    Raises ModelError if there is no such architecture.
+    Without a size it is the architecture's own, or the one that the file's embedding of positions was made for. Raises
+    ModelError if there is no such architecture.
     """
+    found = match_sized(architecture, weights, size)
+    if found.complete or size or not (other := find_size(found, shapes(weights.tensors))):
+        return found
+    resized = match_sized(architecture, weights, other)
+    return replace(resized, size=other) if resized.complete else found
+
+
+def find_size(found: Match, there: Shapes) -> tuple[int, int] | None:
+    """The size of images that a file's positions were made for, square as the architecture's own; None if unknown."""
+    for name, shape in found.expected.items():
+        other = there.get(name, ())
+        if "pos_embed" in name and len(shape) == len(other) == 3 and shape[1] != other[1]:
+            height, width = preprocessing(found.architecture, 3).size
+            side = math.isqrt(shape[1])
+            extra = shape[1] - side**2
+            wanted = math.isqrt(max(other[1] - extra, 0))
+            if wanted**2 + extra == other[1] and height == width and wanted:
+                return height * wanted // side, width * wanted // side
+    return None
+
+
+def match_sized(architecture: str, weights: Weights, size: tuple[int, int] | None) -> Match:
+    """Find the place of each tensor of a file in an architecture as it is for images of one size."""
     one, found = find(architecture), shapes(weights.tensors)
     classes, channels = measure(one, found)
     expected = skeleton(architecture, 1000, 3, size)
@@ -77,17 +110,15 @@ def match(architecture: str, weights: Weights, size: tuple[int, int] | None = No
     named = {name: name for name, shape in expected.items() if found.get(name) == shape}
     plain = Match(architecture, expected, classes, channels, named)
     if not plain.complete and weights.ordered and kinds(found) == kinds(expected):
-        plain = Match(architecture, expected, classes, channels, dict(zip(expected, found, strict=True)), True)
+        plain = Match(architecture, expected, classes, channels, dict(zip(expected, found, strict=True)), by_order=True)
     if plain.complete:
         behind = find_head(weights, set(plain.sources.values()), "", classes)
         return finish(plain, weights, "", behind)
     for zone in zones(one):
         for body in (named, order_body(expected, found, zone) if weights.ordered else {}):
             sources = {name: source for name, source in body.items() if not name.startswith(f"{zone}.")}
-            width = next(shape[1] for name, shape in expected.items() if name.startswith(zone) and len(shape) > 1)
-            trial = Match(architecture, expected, classes, channels, sources, body is not named, zone)
-            head = find_head(weights, set(sources.values()), zone, width) if trial.complete else None
-            if head:
+            trial = Match(architecture, expected, classes, channels, sources, body is not named, zone=zone)
+            if trial.complete and (head := find_head_at(trial, weights)):
                 return finish(trial, weights, zone, head)
     return finish(plain, weights, "", None)
 
@@ -109,14 +140,32 @@ def order_body(expected: Shapes, found: Shapes, zone: str) -> dict[str, str]:
     return dict(zip(body, first, strict=True)) if kinds(body) == kinds(first) else {}
 
 
+def find_head_at(trial: Match, weights: Weights) -> Head | None:
+    """Find layers from what goes into the classifier, or from maximum and mean of the last maps, to scores."""
+    inside = {name: shape for name, shape in trial.expected.items() if name.startswith(f"{trial.zone}.")}
+    (last,) = list({name: shape for name, shape in trial.expected.items() if name not in inside}.values())[-1:]
+    width = next(shape[1] for shape in inside.values() if len(shape) > 1)
+    used = set(trial.sources.values())
+    if head := find_head(weights, used, trial.zone, width):
+        return head
+    pooled = find_head(weights, used, trial.zone, last[0]) if len(last) == 1 else None
+    return pooled if pooled and pooled.doubled else None
+
+
 def find_head(weights: Weights, used: set[str], zone: str, width: int) -> Head | None:
     """Find layers from ``width`` features to scores among the tensors that have no place, or beside the network."""
-    found = {name: shape for name, shape in shapes(weights.tensors).items() if name not in used}
-    beside = shapes(weights.beside)
+    rest, around = (shapes(one) if weights.ordered else sort(shapes(one)) for one in (weights.tensors, weights.beside))
+    found = {name: shape for name, shape in rest.items() if name not in used}
     inside = {name: shape for name, shape in found.items() if zone and name.startswith(f"{zone}.")}
-    groups = [inside, found, *group(found).values(), *group(beside).values()]
-    heads = (read_head(one if weights.ordered else sort(one), width) for one in groups if one)
-    return next((head for head in heads if head), None)
+    own, beside = (list(group(one).values()) for one in (found, around))
+    trials = [inside, found, *own, *chains(beside), *beside]
+    return next((head for one in trials if one and (head := read_head(one, width))), None)
+
+
+def chains(groups: Sequence[Shapes]) -> Iterator[Shapes]:
+    """All of a few groups one behind another, in every order; the file's comes first."""
+    for order in permutations(groups) if 1 < len(groups) <= MOST_LINKS else ():
+        yield {name: shape for one in order for name, shape in one.items()}
 
 
 def group(found: Shapes) -> dict[str, Shapes]:
@@ -141,8 +190,8 @@ def finish(found: Match, weights: Weights, zone: str, head: Head | None) -> Matc
     taken, inside = set(found.sources.values()), shapes(weights.tensors)
     every = [*inside, *(name for name in shapes(weights.beside) if name not in inside)]
     left = [name for name in every if name not in taken and name.rpartition(".")[0] not in names]
-    roots = {name.partition(".")[0] for name in found.expected} if not found.by_order else set()
-    strange = [name for name in left if name in inside and name.partition(".")[0] in roots and LAYER.search(name)]
+    layers = (name for name in left if name in inside and LAYER.search(name))
+    strange = [name for name in layers if not TRAINING.fullmatch(name.partition(".")[0])]
     classes = head.classes if head else found.classes
     return replace(found, classes=classes, zone=zone, head=head, left_out=tuple(left), strange=tuple(strange))
 

@@ -35,9 +35,8 @@ def build(architecture: str, classes: int, channels: int = 3, size: tuple[int, i
     ``size`` (height, width) matters to those made for one image size.
     """
     library, _, name = architecture.partition("/")
-    return (
-        build_timm(name, classes, channels, size) if library == "timm" else build_torchvision(name, classes, channels)
-    )
+    make = build_timm if library == "timm" else build_torchvision
+    return make(name, classes, channels, size)
 
 
 def build_timm(name: str, classes: int, channels: int, size: tuple[int, int] | None) -> nn.Module:
@@ -51,7 +50,7 @@ def build_timm(name: str, classes: int, channels: int, size: tuple[int, int] | N
     return module
 
 
-def build_torchvision(name: str, classes: int, channels: int) -> nn.Module:
+def build_torchvision(name: str, classes: int, channels: int, size: tuple[int, int] | None) -> nn.Module:
     """Build an architecture of torchvision; a segmentation model returns its map of class scores alone."""
     from torchvision import models
 
@@ -59,6 +58,8 @@ def build_torchvision(name: str, classes: int, channels: int) -> nn.Module:
     options: dict[str, Any] = {"weights_backbone": None} if segments else {}
     if name in ("googlenet", "inception_v3"):
         options = {"aux_logits": False, "init_weights": False}
+    if size and name.startswith("vit_"):
+        options = {"image_size": size[0]}
     module: nn.Module = models.get_model(name, weights=None, num_classes=classes, **options)
     if segments:
         module.register_forward_hook(lambda module, inputs, outputs: outputs["out"])
