@@ -83,6 +83,8 @@ def import_graph(file: OnnxFile, size: tuple[int, int] | None = None, output: st
         file, weights=weights, notes=(*describe_weights(file, weights), *describe_outputs(file, chosen, errors))
     )
     builder.graph.output(made[chosen])
+    for node in builder.graph.find_nodes(op="call_function", target=aten.alias.default):
+        node.replace_all_uses_with(node.args[0])
     builder.graph.eliminate_dead_code()
     outputs = [Output(name, tuple(shape_of(made[name])[1:])) for name in dict.fromkeys([chosen, *made])]
     return replace(finish(file, builder, (height, width)), outputs=tuple(outputs) if len(outputs) > 1 else ())
