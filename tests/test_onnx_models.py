@@ -197,7 +197,7 @@ OWN = "my.functions"
 
 def with_functions(*functions: onnx.FunctionProto, **weights: np.ndarray) -> bytes:
     """Write a file that calls its own function Block on the image, a kernel and a bias, before its head."""
-    nodes = [node("Block", ["image", "kernel", "shift"], ["active"], domain=OWN, name="/block"), *head()[2:]]
+    nodes = [node("Block", ["image", "kernel", "shift"], ["active"], domain=OWN, name="block"), *head()[2:]]
     model = onnx.load_model_from_string(write(*nodes, **weights))
     model.opset_import.append(helper.make_opsetid(OWN, 1))
     model.functions.extend(functions)

@@ -54,7 +54,7 @@ TYPE_OF = {
     torch.uint32: TensorProto.UINT32,
     torch.uint64: TensorProto.UINT64,
 }
-SHORT = {
+SHORT: dict[int, Any] = {
     TensorProto.INT4: np.int8,
     TensorProto.UINT4: np.uint8,
     TensorProto.INT2: np.int8,

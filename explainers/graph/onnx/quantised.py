@@ -54,8 +54,8 @@ def bound(call: Call, value: Any, step: Value, zero: Value | None) -> Any:
 def dequantise(call: Call, value: Value, step: Value, zero: Value | None = None) -> Any:
     """Turn quantised numbers into those that they stand for."""
     if isinstance(value, Tensor):
-        steps, first = parameters(call, value, step, zero)
-        return (value.float() - first) * steps
+        steps, zeros = parameters(call, value, step, zero)
+        return (value.float() - zeros) * steps
     scale, first = scalars(call, step, zero)
     if call.builder.steps.get(value) == (scale, first):
         return call.emit(aten.alias.default, value)
@@ -65,10 +65,10 @@ def dequantise(call: Call, value: Value, step: Value, zero: Value | None = None)
 def less_zero(call: Call, value: Value, zero: Value | None, axis: int = 0) -> Any:
     """Take quantised numbers themselves, less their zero point, which a constant may have for each entry of an axis."""
     if isinstance(value, Tensor):
-        first = torch.zeros(()) if zero is None else call.constant(zero, "zero point").float()
+        zeros = torch.zeros(()) if zero is None else call.constant(zero, "zero point").float()
         rank = value.dim()
-        shape = [-1 if place == axis % rank else 1 for place in range(rank)] if first.numel() > 1 else []
-        return value.float() - (first.reshape(shape) if first.dim() < 2 else first)
+        shape = [-1 if place == axis % rank else 1 for place in range(rank)] if zeros.numel() > 1 else []
+        return value.float() - (zeros.reshape(shape) if zeros.dim() < 2 else zeros)
     first = 0.0 if zero is None else scalar(call, zero, "zero point")
     if value not in call.builder.steps:
         value = call.emit(aten.to.dtype, value, torch.float32)
@@ -251,5 +251,5 @@ def combine_quantised(call: Call, *inputs: Any) -> Any:
 @own("QLinearConcat")
 def join_quantised(call: Call, step: Value, zero: Value, *rest: Value) -> Any:
     """Join quantised numbers along an axis."""
-    parts = [real(call, *rest[place : place + 3]) for place in range(0, len(rest), 3)]
+    parts = [real(call, *part) for part in zip(rest[::3], rest[1::3], rest[2::3], strict=True)]
     return bound(call, shapes.concat(call, *parts), step, zero)
