@@ -271,6 +271,13 @@ def test_a_loop_without_end_is_refused() -> None:
         propose(write(loop, yes=np.array(True)), "mine.onnx")
 
 
+def test_nodes_may_be_in_any_order() -> None:
+    """Converters to half precision add their casts behind all other nodes, and onnxruntime sorts them."""
+    images = torch.randn(2, 3, 8, 8)
+    shuffled = write(*reversed(head()), **WEIGHTS)
+    assert torch.equal(load(shuffled, "mine.onnx")(images), load(write(*head(), **WEIGHTS), "mine.onnx")(images))
+
+
 def test_half_precision_weights_are_computed_with_in_32_bits() -> None:
     halves = {name: value.astype(np.float16) for name, value in WEIGHTS.items()}
     model = load(write(*head(), **halves), "mine.onnx")

@@ -6,6 +6,7 @@ import ast
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -206,13 +207,25 @@ def find_input(graph: GraphProto, outputs: Sequence[str]) -> ValueInfoProto:
 
 
 def needed(graph: GraphProto, output: str) -> tuple[NodeProto, ...]:
-    """List the nodes that an output depends on, in the file's order, which must be that of computation."""
-    wanted, found = {output}, []
-    for node in reversed(graph.node):
-        if wanted.intersection(node.output):
-            wanted |= names_read([node])
-            found.append(node)
-    return tuple(reversed(found))
+    """List the nodes that an output depends on, in an order of computation: the file's own if it is one.
+
+    Raises ModelError if nodes wait for each other.
+    """
+    maker = {name: place for place, node in enumerate(graph.node) for name in node.output if name}
+    before: dict[int, set[int]] = {}
+    waiting = [maker[output]] if output in maker else []
+    while waiting:
+        place = waiting.pop()
+        if place not in before:
+            before[place] = {maker[name] for name in names_read([graph.node[place]]) if name in maker}
+            waiting.extend(before[place])
+    order = sorted(before)
+    if any(place <= max(before[place], default=-1) for place in order):
+        try:
+            order = list(TopologicalSorter(before).static_order())
+        except CycleError as error:
+            raise ModelError("The ONNX file's nodes wait for each other in a circle. Export it again.") from error
+    return tuple(graph.node[place] for place in order)
 
 
 def names_read(nodes: Iterable[NodeProto]) -> set[str]:

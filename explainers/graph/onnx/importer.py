@@ -139,9 +139,11 @@ def check_operators(file: OnnxFile, nodes: Sequence[NodeProto]) -> None:
     }
     if missing:
         listed = ", ".join(f"{kind} (node '{name}')" for kind, name in sorted(missing.items()))
+        then = "Export the network without them, or upload its weights instead."
+        if any(node.domain == "com.microsoft.nchwc" for node in nodes):
+            then = "onnxruntime optimised it for one kind of processor: upload the file from before."
         raise UnsupportedOperatorError(
-            f"The ONNX file has operators of opset {file.opset} that Lightbox does not know: {listed}. Export the "
-            "network without them, or upload its weights instead."
+            f"The ONNX file has operators of opset {file.opset} that Lightbox does not know: {listed}. {then}"
         )
 
 
