@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import timm
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 from torch.export import Dim
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -276,6 +278,90 @@ def test_nodes_may_be_in_any_order() -> None:
     images = torch.randn(2, 3, 8, 8)
     shuffled = write(*reversed(head()), **WEIGHTS)
     assert torch.equal(load(shuffled, "mine.onnx")(images), load(write(*head(), **WEIGHTS), "mine.onnx")(images))
+
+
+def test_four_colours_may_come_last() -> None:
+    planes = node("Transpose", ["image"], ["planes"], perm=[0, 3, 1, 2])
+    weights = WEIGHTS | {"kernel": numbers(5, 4, 3, 3)}
+    data = write(planes, *head("planes"), shape=("batch", 24, 20, 4), **weights)
+    model, images = load(data, "mine.onnx"), numbers(2, 24, 20, 4)
+    found = model(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+    assert (model.info.preprocessing.channels, model.info.preprocessing.size) == (4, (24, 20))
+    np.testing.assert_allclose(found, run(data, images)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_bytes_that_are_taken_as_quantised_numbers_are_scaled() -> None:
+    first = node("DequantizeLinear", ["image", "step", "zero"], ["real"])
+    sides = {"step": np.array(0.02, np.float32), "zero": np.array(100, np.uint8)}
+    data = write(first, *head("real"), kind=TensorProto.UINT8, **sides, **WEIGHTS)
+    model = load(data, "mine.onnx")
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    found = model(torch.from_numpy(model.info.preprocessing.normalise(picture))[None]).numpy()
+    (expected,) = run(data, picture.transpose(2, 0, 1)[None])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_may_be_listed_as_inputs_too() -> None:
+    """As all files did before version 4 of the format."""
+    model = onnx.load_model_from_string(write(*head(), **WEIGHTS))
+    model.ir_version = 3
+    model.graph.input.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape) for name, value in WEIGHTS.items()
+    )
+    images = torch.randn(2, 3, 8, 8)
+    found = load(model.SerializeToString(), "mine.onnx")(images)
+    assert torch.equal(found, load(write(*head(), **WEIGHTS), "mine.onnx")(images))
+
+
+class Recurrent(nn.Module):
+    """Reads the places of a map in their order, as networks for text do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 4, 4)
+        self.layer = nn.LSTM(8, 6, bidirectional=True, batch_first=True)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        made, _ = self.layer(self.stem(images).flatten(2).transpose(1, 2))
+        return self.head(made.mean(1))
+
+
+@pytest.mark.parametrize("count", [1, 2, None])
+def test_a_recurrent_layer_takes_any_number_of_images(count: int | None) -> None:
+    module, images = Recurrent().eval(), torch.randn(3, 3, 16, 16)
+    data = write_old(module, images[: count or 2], 17, batch=None if count else "batch")
+    with torch.no_grad():
+        torch.testing.assert_close(load(data, "mine.onnx")(images), module(images), rtol=1e-4, atol=1e-5)
+
+
+class Loops(nn.Module):
+    """Has a loop, a list and a branch, which torch writes down as such when it is scripted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        value = torch.relu(self.stem(images))
+        for _ in range(3):
+            value = value + torch.tanh(value)
+        value = value * 2.0 if images.shape[2] > 5 else value - 1.0
+        parts: list[torch.Tensor] = []
+        for place in range(value.shape[1]):
+            parts.append(value[:, place].mean((1, 2)))
+        return torch.stack(parts, 1)
+
+
+def test_a_scripted_network_with_loops_and_lists_is_opened() -> None:
+    module, images = Loops().eval(), torch.randn(3, 3, 8, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch is about to retire scripts, and says so
+        data = write_old(torch.jit.script(module), images[:2], 17)
+    kinds = {item.op_type for item in onnx.load_model_from_string(data).graph.node}
+    assert {"Loop", "If", "ConcatFromSequence"} <= kinds
+    with torch.no_grad():
+        torch.testing.assert_close(load(data, "mine.onnx")(images), module(images), rtol=1e-4, atol=1e-5)
 
 
 def test_half_precision_weights_are_computed_with_in_32_bits() -> None:

@@ -39,6 +39,9 @@ FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorP
 #: The most pixels along a side of an image.
 MAX_PIXELS = 1 << 14
 
+#: How many colours an image has at most, where the file may be read either way.
+MAX_CHANNELS = 16
+
 TYPES = {number: name for name, number in TensorProto.DataType.items()}
 
 #: ONNX's types of numbers by torch's, and of its own whole numbers of few bits those that hold them.
@@ -95,7 +98,8 @@ class OnnxFile:
     @property
     def channels_last(self) -> bool:
         """Whether images are given as (height, width, channels), as TensorFlow does."""
-        return self.shape[3] in (1, 3) and self.shape[1] not in (1, 3)
+        _, first, _, last = self.shape
+        return (last in (1, 3) and first not in (1, 3)) or 0 < last <= MAX_CHANNELS < first
 
     @property
     def channels(self) -> int:

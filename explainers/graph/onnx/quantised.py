@@ -71,7 +71,7 @@ def less_zero(call: Call, value: Value, zero: Value | None, axis: int = 0) -> An
         return value.float() - (zeros.reshape(shape) if zeros.dim() < 2 else zeros)
     first = 0.0 if zero is None else scalar(call, zero, "zero point")
     if value not in call.builder.steps:
-        value = call.emit(aten.to.dtype, value, torch.float32)
+        value = value if dtype_of(value).is_floating_point else call.emit(aten.to.dtype, value, torch.float32)
         return call.emit(aten.sub.Tensor, value, first) if first else value
     scale, own_first = call.builder.steps[value]
     moved = multiply(call, value, 1 / scale)
