@@ -135,6 +135,11 @@ REFUSALS: list[tuple[Callable[[], bytes], type[ModelError], str]] = [
         UnsupportedOperatorError,
         r"'scores' \(If\) is control flow whose path depends on the image",
     ),
+    (
+        lambda: write(node("Add", ["image", "b"], ["a"]), node("Neg", ["a"], ["b"]), node("Neg", ["b"], ["scores"])),
+        ModelError,
+        "wait for each other in a circle",
+    ),
     (with_another_domain, UnsupportedOperatorError, r"Mine of my.own \(node '/mine'\)"),
     (with_external_data, UnsafeFileError, "'kernel' lies in another file"),
     (with_training, ModelError, "training graph"),

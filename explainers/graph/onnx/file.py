@@ -6,6 +6,7 @@ import ast
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,9 @@ FLOATS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE, TensorP
 #: The most pixels along a side of an image.
 MAX_PIXELS = 1 << 14
 
+#: How many colours an image has at most, where the file may be read either way.
+MAX_CHANNELS = 16
+
 TYPES = {number: name for name, number in TensorProto.DataType.items()}
 
 #: ONNX's types of numbers by torch's, and of its own whole numbers of few bits those that hold them.
@@ -54,7 +58,7 @@ TYPE_OF = {
     torch.uint32: TensorProto.UINT32,
     torch.uint64: TensorProto.UINT64,
 }
-SHORT = {
+SHORT: dict[int, Any] = {
     TensorProto.INT4: np.int8,
     TensorProto.UINT4: np.uint8,
     TensorProto.INT2: np.int8,
@@ -94,7 +98,8 @@ class OnnxFile:
     @property
     def channels_last(self) -> bool:
         """Whether images are given as (height, width, channels), as TensorFlow does."""
-        return self.shape[3] in (1, 3) and self.shape[1] not in (1, 3)
+        _, first, _, last = self.shape
+        return (last in (1, 3) and first not in (1, 3)) or 0 < last <= MAX_CHANNELS < first
 
     @property
     def channels(self) -> int:
@@ -206,13 +211,25 @@ def find_input(graph: GraphProto, outputs: Sequence[str]) -> ValueInfoProto:
 
 
 def needed(graph: GraphProto, output: str) -> tuple[NodeProto, ...]:
-    """List the nodes that an output depends on, in the file's order, which must be that of computation."""
-    wanted, found = {output}, []
-    for node in reversed(graph.node):
-        if wanted.intersection(node.output):
-            wanted |= names_read([node])
-            found.append(node)
-    return tuple(reversed(found))
+    """List the nodes that an output depends on, in an order of computation: the file's own if it is one.
+
+    Raises ModelError if nodes wait for each other.
+    """
+    maker = {name: place for place, node in enumerate(graph.node) for name in node.output if name}
+    before: dict[int, set[int]] = {}
+    waiting = [maker[output]] if output in maker else []
+    while waiting:
+        place = waiting.pop()
+        if place not in before:
+            before[place] = {maker[name] for name in names_read([graph.node[place]]) if name in maker}
+            waiting.extend(before[place])
+    order = sorted(before)
+    if any(place <= max(before[place], default=-1) for place in order):
+        try:
+            order = list(TopologicalSorter(before).static_order())
+        except CycleError as error:
+            raise ModelError("The ONNX file's nodes wait for each other in a circle. Export it again.") from error
+    return tuple(graph.node[place] for place in order)
 
 
 def names_read(nodes: Iterable[NodeProto]) -> set[str]:

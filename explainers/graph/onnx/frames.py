@@ -170,7 +170,7 @@ def defined_by_onnx(node: NodeProto, opset: int, inputs: Sequence[Any]) -> Funct
         types = [type_of(item).SerializeToString() for item in inputs]
         version = nearest(schema.context_dependent_function_opset_versions, opset)
         body = schema.get_context_dependent_function_with_opset_version(version, node.SerializeToString(), types)
-    function = FunctionProto.FromString(body)
+    function: FunctionProto = FunctionProto.FromString(body)
     if not function.node:
         raise UnsupportedOperatorError(f"is used in a way that Lightbox does not know, of opset {opset}")
     defaults = [item.default_value for item in schema.attributes.values() if item.default_value.name]
@@ -184,7 +184,7 @@ def nearest(versions: Sequence[int], opset: int) -> int:
 
 
 @cache
-def find_schema(kind: str, opset: int, domain: str) -> onnx.defs.OpSchema | None:
+def find_schema(kind: str, opset: int, domain: str) -> Any:
     """Find what ONNX says of an operator, None if it has no such."""
     try:
         return onnx.defs.get_schema(kind, opset, domain)
@@ -207,4 +207,4 @@ def is_known(node: NodeProto, opsets: Mapping[str, int], functions: Functions) -
     if function_key(node) in functions or find(str(node.op_type), opset, domain):
         return True
     schema = find_schema(str(node.op_type), opset, domain)
-    return schema is not None and (schema.has_function or schema.has_context_dependent_function)
+    return schema is not None and bool(schema.has_function or schema.has_context_dependent_function)

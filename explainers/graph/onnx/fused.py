@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
+
+import torch
 
 from explainers.graph.onnx import elementwise, layers
 from explainers.graph.onnx.builder import Value, aten, shape_of
@@ -126,23 +129,25 @@ def attend(call: Call, value: Value, weight: Value, bias: Value | None = None, *
     width = shape_of(product)[-1] // 3
     sizes = call.get("qkv_hidden_sizes", [width] * 3)
     parts = call.emit(aten.split_with_sizes.default, product, sizes, -1)
-    heads = [layers.split_heads(call, part, call.get("num_heads")) for part in parts]
-    return layers.join_heads(call, layers.emit_attention(call, *heads, more, bool(call.get("unidirectional", 0))))
+    return attend_by_heads(call, parts, more)
 
 
 @own("MultiHeadAttention")
-def attend_to(
-    call: Call, query: Value, key: Value | None = None, value: Value | None = None, *rest: Value | None
-) -> Any:
+def attend_to(call: Call, query: Value, key: Any = None, value: Any = None, *rest: Any) -> Any:
     """Attend from queries to keys and values."""
     bias, mask, more, *memory = (*rest, None, None, None)
     plain = mask is None and all(item is None for item in memory) and call.used == 1
     call.require(plain and key is not None and value is not None, "a mask by lengths, a memory or packed keys")
-    number, parts = call.get("num_heads"), [query, key, value]
+    parts = [query, key, value]
     if bias is not None:
-        sizes = [shape_of(part)[-1] for part in parts]
-        parts = [
-            add(call, part, item) for part, item in zip(parts, call.constant(bias, "bias").split(sizes), strict=True)
-        ]
-    heads = [part if len(shape_of(part)) == 4 else layers.split_heads(call, part, number) for part in parts]
-    return layers.join_heads(call, layers.emit_attention(call, *heads, more, bool(call.get("unidirectional", 0))))
+        ends = [shape_of(part)[-1] for part in parts]
+        numbers = torch.split(call.constant(bias, "bias"), ends)
+        parts = [add(call, part, item) for part, item in zip(parts, numbers, strict=True)]
+    return attend_by_heads(call, parts, more)
+
+
+def attend_by_heads(call: Call, parts: Sequence[Value], more: Value | None) -> Any:
+    """Take queries, keys and values apart into heads, unless they are, and attend."""
+    number, causal = call.get("num_heads"), bool(call.get("unidirectional", 0))
+    query, key, value = (part if len(shape_of(part)) == 4 else layers.split_heads(call, part, number) for part in parts)
+    return layers.join_heads(call, layers.emit_attention(call, query, key, value, more, causal))

@@ -74,6 +74,8 @@ def import_graph(file: OnnxFile, size: tuple[int, int] | None = None, output: st
         file, weights=weights, notes=(*describe_weights(file, weights), *describe_outputs(file, chosen, errors))
     )
     builder.graph.output(made[chosen])
+    for node in builder.graph.find_nodes(op="call_function", target=aten.alias.default):
+        node.replace_all_uses_with(node.args[0])
     builder.graph.eliminate_dead_code()
     outputs = [Output(name, tuple(shape_of(made[name])[1:])) for name in dict.fromkeys([chosen, *made])]
     return replace(finish(file, builder), outputs=tuple(outputs) if len(outputs) > 1 else ())
@@ -128,9 +130,11 @@ def check_operators(file: OnnxFile, nodes: Sequence[NodeProto]) -> None:
     }
     if missing:
         listed = ", ".join(f"{kind} (node '{name}')" for kind, name in sorted(missing.items()))
+        then = "Export the network without them, or upload its weights instead."
+        if any(node.domain == "com.microsoft.nchwc" for node in nodes):
+            then = "onnxruntime optimised it for one kind of processor: upload the file from before."
         raise UnsupportedOperatorError(
-            f"The ONNX file has operators of opset {file.opset} that Lightbox does not know: {listed}. Export the "
-            "network without them, or upload its weights instead."
+            f"The ONNX file has operators of opset {file.opset} that Lightbox does not know: {listed}. {then}"
         )
 
 

@@ -63,7 +63,7 @@ def scatter_nd(call: Call, value: Value, indices: Value, updates: Value) -> Any:
     places = torch.where(places < 0, places + torch.tensor(shape_of(value)[: places.shape[-1]]), places)
     if kind in ("none", "add"):
         return call.emit(aten.index_put.default, value, list(places.unbind(-1)), updates, kind == "add")
-    call.require(isinstance(value, Tensor) and isinstance(updates, Tensor), f"entries that are combined by '{kind}'")
+    value, updates = call.constant(value, "entries"), call.constant(updates, "entries")
     ways = {"mul": "multiply", "max": "maximum", "min": "minimum"}
     made, array = value.clone(), places.reshape(-1, places.shape[-1]).tolist()
     rest = updates.reshape(-1, *value.shape[places.shape[-1] :])

@@ -19,6 +19,9 @@ from explainers.graph.onnx.registry import MICROSOFT, Call, operator
 #: What tells that a file's activations are quantised.
 QUANTISING = frozenset({"QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"})
 
+#: What gives numbers from 0 to 1, which need no bounds.
+SHARES = frozenset({aten.softmax.int, aten.sigmoid.default})
+
 both = partial(operator, quantised=True)
 own = partial(operator, quantised=True, domain=MICROSOFT)
 
@@ -41,7 +44,9 @@ def bound(call: Call, value: Any, step: Value, zero: Value | None) -> Any:
     call.require(not kind.is_floating_point, "numbers quantised to 8-bit floating-point ones")
     scale, first = scalars(call, step, zero)
     low, high = ((limit - first) * scale for limit in (torch.iinfo(kind).min, torch.iinfo(kind).max))
-    return call.builder.mark(call.emit(aten.hardtanh.default, value, low, high), (scale, first))
+    inside = isinstance(value, fx.Node) and value.target in SHARES and low <= 0 and high > 0.99
+    made = call.emit(aten.alias.default, value) if inside else call.emit(aten.hardtanh.default, value, low, high)
+    return call.builder.mark(made, (scale, first))
 
 
 @both("DequantizeLinear")
@@ -49,8 +54,8 @@ def bound(call: Call, value: Any, step: Value, zero: Value | None) -> Any:
 def dequantise(call: Call, value: Value, step: Value, zero: Value | None = None) -> Any:
     """Turn quantised numbers into those that they stand for."""
     if isinstance(value, Tensor):
-        steps, first = parameters(call, value, step, zero)
-        return (value.float() - first) * steps
+        steps, zeros = parameters(call, value, step, zero)
+        return (value.float() - zeros) * steps
     scale, first = scalars(call, step, zero)
     if call.builder.steps.get(value) == (scale, first):
         return call.emit(aten.alias.default, value)
@@ -60,13 +65,13 @@ def dequantise(call: Call, value: Value, step: Value, zero: Value | None = None)
 def less_zero(call: Call, value: Value, zero: Value | None, axis: int = 0) -> Any:
     """Take quantised numbers themselves, less their zero point, which a constant may have for each entry of an axis."""
     if isinstance(value, Tensor):
-        first = torch.zeros(()) if zero is None else call.constant(zero, "zero point").float()
+        zeros = torch.zeros(()) if zero is None else call.constant(zero, "zero point").float()
         rank = value.dim()
-        shape = [-1 if place == axis % rank else 1 for place in range(rank)] if first.numel() > 1 else []
-        return value.float() - (first.reshape(shape) if first.dim() < 2 else first)
+        shape = [-1 if place == axis % rank else 1 for place in range(rank)] if zeros.numel() > 1 else []
+        return value.float() - (zeros.reshape(shape) if zeros.dim() < 2 else zeros)
     first = 0.0 if zero is None else scalar(call, zero, "zero point")
     if value not in call.builder.steps:
-        value = call.emit(aten.to.dtype, value, torch.float32)
+        value = value if dtype_of(value).is_floating_point else call.emit(aten.to.dtype, value, torch.float32)
         return call.emit(aten.sub.Tensor, value, first) if first else value
     scale, own_first = call.builder.steps[value]
     moved = multiply(call, value, 1 / scale)
@@ -161,10 +166,9 @@ def multiply_quantised(call: Call, *inputs: Value) -> Any:
 
 
 @own("QGemm")
-def multiply_add_quantised(call: Call, *inputs: Value | None) -> Any:
+def multiply_add_quantised(call: Call, *inputs: Any) -> Any:
     """Multiply matrices of quantised numbers and add, with a result that is quantised or not."""
     left, left_step, left_zero, right, right_step, right_zero, bias, step, zero = (*inputs, None, None, None)[:9]
-    assert left is not None and left_step is not None and right is not None and right_step is not None
     axis = 0 if call.get("transB", 0) else 1
     first, second = real(call, left, left_step, left_zero), real(call, right, right_step, right_zero, axis)
     if bias is not None:
@@ -175,20 +179,18 @@ def multiply_add_quantised(call: Call, *inputs: Value | None) -> Any:
 
 
 @own("MatMulIntegerToFloat")
-def multiply_integers_to_real(call: Call, *inputs: Value | None) -> Any:
+def multiply_integers_to_real(call: Call, *inputs: Any) -> Any:
     """Multiply matrices of whole numbers into the numbers that their products stand for."""
     left, right, left_step, right_step, left_zero, right_zero, bias = (*inputs, None, None, None)[:7]
-    assert left is not None and right is not None and left_step is not None and right_step is not None
     first, second = real(call, left, left_step, left_zero, -2), real(call, right, right_step, right_zero, -1)
     made = layers.multiply_matrices(call, first, second)
     return made if bias is None else elementwise.combine(call, "Add", made, bias)
 
 
 @own("DynamicQuantizeMatMul")
-def multiply_dynamically(call: Call, *inputs: Value | None) -> Any:
+def multiply_dynamically(call: Call, *inputs: Any) -> Any:
     """Multiply a matrix, quantised by its own range, with one of weights."""
     left, right, step, zero, bias = (*inputs, None, None)[:5]
-    assert left is not None and right is not None and step is not None
     made = layers.multiply_matrices(call, left, real(call, right, step, zero, -1))
     return made if bias is None else elementwise.combine(call, "Add", made, bias)
 
@@ -239,11 +241,9 @@ def softmax_quantised(call: Call, value: Value, step: Value, zero: Value | None,
 
 
 @own("QLinearAdd", "QLinearMul")
-def combine_quantised(call: Call, *inputs: Value | None) -> Any:
+def combine_quantised(call: Call, *inputs: Any) -> Any:
     """Add or multiply quantised numbers."""
     left, left_step, left_zero, right, right_step, right_zero, step, zero = (*inputs, None)[:8]
-    assert left is not None and left_step is not None and right is not None and right_step is not None
-    assert step is not None
     first, second = real(call, left, left_step, left_zero), real(call, right, right_step, right_zero)
     return bound(call, elementwise.combine(call, call.kind.removeprefix("QLinear"), first, second), step, zero)
 
@@ -251,5 +251,5 @@ def combine_quantised(call: Call, *inputs: Value | None) -> Any:
 @own("QLinearConcat")
 def join_quantised(call: Call, step: Value, zero: Value, *rest: Value) -> Any:
     """Join quantised numbers along an axis."""
-    parts = [real(call, *rest[place : place + 3]) for place in range(0, len(rest), 3)]
+    parts = [real(call, *part) for part in zip(rest[::3], rest[1::3], rest[2::3], strict=True)]
     return bound(call, shapes.concat(call, *parts), step, zero)

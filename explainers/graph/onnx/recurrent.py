@@ -36,7 +36,7 @@ def recur(call: Call, value: Value, weight: Value, recurrent: Value, *rest: Valu
     else:
         made, *last = call.emit(LAYERS[kind], value, states if kind == "LSTM" else states[0], weights, *options)
     made = call.emit(aten.flip.default, made, [0]) if turned else made
-    steps, images, _ = shape_of(made)
+    steps = shape_of(made)[0]
     made = call.emit(aten.reshape.default, made, [steps, -1, count, size])
     made = call.emit(aten.permute.default, made, [1, 0, 2, 3] if batch_first else [0, 2, 1, 3])
     last = [call.emit(aten.transpose.int, state, 0, 1) for state in last] if batch_first else last

@@ -164,11 +164,22 @@ def unsqueeze(call: Call, value: Value, _: Value | None = None) -> Any:
 @operator("Expand", moves=True)
 def expand(call: Call, value: Value, sizes: Value) -> Any:
     """Repeat dimensions of size one."""
-    old, new = shape_of(value), call.constant(sizes, "shape").tolist()
+    new = call.constant(sizes, "shape").tolist()
+    value = take_one(call, value, new)
+    old = shape_of(value)
     new = [1] * (len(old) - len(new)) + new
     old = [1] * (len(new) - len(old)) + old
     wanted = [length if again == 1 else again for length, again in zip(old, new, strict=True)]
     return call.emit(aten.expand.default, value, wanted)
+
+
+def take_one(call: Call, value: Value, sizes: list[int]) -> Value:
+    """Of a constant that is written out for a fixed number of images, each alike, take that of one."""
+    for axis, size in enumerate(sizes) if isinstance(value, Tensor) and len(sizes) == value.dim() else ():
+        first = value.narrow(axis, 0, min(1, value.shape[axis]))
+        if is_batch(size) and value.shape[axis] == call.builder.fixed and bool((value == first).all()):
+            value = first
+    return value
 
 
 @operator("Tile", moves=True)
