@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import torch
@@ -13,6 +14,9 @@ from explainers.graph.model import constant
 
 #: How many images a side is run with; sizes that depend on the batch are taken for so many.
 IMAGES = 2
+
+#: How many numbers a value may have that is computed to look at it.
+LARGEST = 1 << 25
 
 #: What a traced size is.
 SIZES = (int, torch.SymInt)
@@ -97,6 +101,13 @@ def run_between(
             values[node] = target(*arguments, **keywords)
     found: Tensor = values[end]
     return found
+
+
+def is_small(graph: fx.GraphModule, start: fx.Node, end: fx.Node) -> bool:
+    """Whether no value from ``start`` to ``end`` is so large that running them would take long, or all memory."""
+    values = (node.meta.get("val") for node in (start, *between(start, end)))
+    tensors = [one for value in values for one in (value if isinstance(value, list | tuple) else (value,))]
+    return all(prod(sizes(graph, one)) <= LARGEST for one in tensors if isinstance(one, Tensor))
 
 
 def between(start: fx.Node, end: fx.Node) -> list[fx.Node]:

@@ -21,6 +21,7 @@ from explainers.graph.cuts import (
     cuts_behind_input,
     depending,
     emit,
+    is_small,
     run_between,
     sizes,
 )
@@ -94,6 +95,8 @@ def find_squashing(graph: fx.GraphModule, size: tuple[int, int]) -> tuple[str, f
         if math.prod(laid) not in (math.prod(shape), 2 * math.prod(shape)) or (
             found and not pure(between(node, source))
         ):
+            break
+        if not is_small(graph, node, output):
             break
         scores = 3 * torch.randn(laid, generator=generator).to(value.dtype)
         squashed = run_between(graph, node, output, scores)
@@ -200,12 +203,16 @@ def take_scaling(graph: fx.GraphModule) -> Scaling | None:
     """
     (image,) = graph.graph.find_nodes(op="placeholder")
     shape = sizes(graph, image.meta["val"])
+    if not is_small(graph, image, image):
+        return None
     pixels = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     found = None
     for node in islice(cuts_behind_input(graph), DEPTH):
         if node is image:
             continue
         if not isinstance(node.meta["val"], Tensor) or node.meta["val"].numel() != image.meta["val"].numel():
+            break
+        if not is_small(graph, image, node):
             break
         dark, seen = (run_between(graph, image, node, value) for value in (torch.zeros(shape), pixels))
         if match := read_scaling(pixels, dark, seen):

@@ -88,9 +88,7 @@ def make(proposal: Proposal, content: Weights | Traced, reading: Reading, archit
     """Make a Model of what was read, as it is proposed; raises ModelError."""
     name, preprocessing = proposal.name, proposal.preprocessing
     if isinstance(content, Traced):
-        model = make_model(content, name, preprocessing, reading, proposal.format, proposal.notes)
-        check_memory(model)
-        return model
+        return make_model(content, name, preprocessing, reading, proposal.format, proposal.notes)
     if architecture is None:
         raise ModelError(proposal.notes[-1])
     module, notes = fill(architecture, content, preprocessing.size)
