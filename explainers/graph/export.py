@@ -139,7 +139,8 @@ def make_model(
     Class names are made up where too few are given. Raises ModelError for outputs that are not of the kind asked for.
     """
     graph, kind = traced.graph, reading.kind or guess_kind(traced.shape, traced.squashing)[0]
-    check_kind(kind, traced.shape, reading.usual)
+    if kind:
+        check_kind(kind, traced.shape, reading.usual)
     if kind == BINARY:
         show_both_sides(graph)
         finish(graph)
@@ -156,7 +157,7 @@ def make_model(
         weights_digest=weights,
         notes=tuple(dict.fromkeys([*notes, *traced.notes])),
         operators=tuple(sorted({str(node.target) for node in graph.graph.nodes if node.op == "call_function"})),
-        kind=kind,
+        kind=kind or CLASSES,
         unit=reading.unit,
         usual=tuple(reading.usual),
     )

@@ -212,7 +212,7 @@ def propose_traced(
         channels,
         preprocessing,
         tuple(class_names),
-        (*notes, *traced.notes, note, *note_channels(channels)),
+        (*traced.notes, note, *notes, *note_channels(channels)),
         shape=traced.shape,
         kind=kind,
         reason=reason,
