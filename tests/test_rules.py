@@ -13,10 +13,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.ops import deform_conv2d
 
 import sample_models
+from explainers.attribution.batch import Batch
+from explainers.attribution.lrp import Lrp
 from explainers.graph.export import make_model, trace
 from explainers.graph.model import Model
+from explainers.jobs import Progress
 from explainers.preprocessing import Preprocessing
 from explainers.relevance.composites import SHAPED, composite
 from explainers.relevance.operators import RULES
@@ -364,6 +368,35 @@ def test_a_program_of_core_operators_alone_has_the_map_of_the_one_it_was_made_of
         rules = replace(composite("epsilon-plus", preprocessing, 1e-12), stabilizer=1e-12)
         found.append(relevance(tape, seeds(tape), rules=rules))
     assert (found[0] - found[1]).abs().max() <= 1e-6 * found[0].abs().max() > 0
+
+
+def test_where_something_is_sampled_gets_no_relevance_and_what_is_sampled_all() -> None:
+    kernel = random(2, 2, 3, 3)
+
+    def deform(x: Tensor) -> Tensor:
+        offsets = x[:, :1].tile(1, 18, 1, 1)
+        return deform_conv2d(x, offsets, kernel, VECTOR[:2], padding=1)
+
+    def expected(a: Tensor, r: Tensor) -> Tensor:
+        x = a.view(1, 2, 4, 5)
+
+        def call(moving: Tensor) -> Tensor:
+            offsets = x[:, :1].tile(1, 18, 1, 1)
+            return deform_conv2d(moving.view_as(x), offsets, kernel, VECTOR[:2], padding=1).flatten()
+
+        return a * (torch.autograd.functional.jacobian(call, a).T @ (r / stab(call(a))))
+
+    tape = recorded(exported(deform, 2, 4, 5))
+    assert_relevance(tape, expected)
+    assert_accounted(tape)
+
+
+def test_the_account_is_told_in_words_with_the_share_that_went_by_gradient() -> None:
+    model = exported(lambda x: torch.heaviside(x, torch.zeros_like(x)) + x.cumprod(1), 3, 4)
+    images = recorded(model).value(model.input_node)
+    details = Lrp().attribute(Batch(model, images, [Target(1)] * 2, Progress())).details[0]
+    assert details["elsewhere"] == pytest.approx(0, abs=1e-9)
+    assert {"elsewhere by gradient", "ended in operators without a derivative"} <= set(details)
 
 
 # Attention.

@@ -148,8 +148,10 @@ def share_first(step: Step) -> Shares:
     if first not in step.assignment.carriers:
         yield from approximate(step)
     elif first in step.sources:
-        quotient = step.over_output()
-        yield first, Relevance(step.pull_back({0: quotient}, [first])[first], step.tape.value(first))
+        quotient = step.relevance.over(push_away(step, 0))
+        part = Relevance(step.pull_back({0: quotient}, [first])[first], step.tape.value(first))
+        step.lose_rest("constants", {first: part})
+        yield first, part
 
 
 def push_away(step: Step, place: int) -> torch.Tensor:

@@ -29,6 +29,9 @@ from explainers.relevance.step import Shares, Step
 
 aten = torch.ops.aten
 
+#: Operators of torchvision, which may not be loaded, by name.
+SAMPLING = ("torchvision.deform_conv2d.default", "torchvision.roi_align.default", "torchvision.ps_roi_align.default")
+
 #: Which rule every operator has; others go by gradient. Adding an operator is one name in its group, or one line here.
 RULES: Mapping[Any, Callable[[Step], Shares]] = {
     **dict.fromkeys(AFFINE, propagate_affine),
@@ -42,7 +45,7 @@ RULES: Mapping[Any, Callable[[Step], Shares]] = {
     **dict.fromkeys(PRODUCTS, rules.share_product),
     **dict.fromkeys(overloads("var"), rules.share_square),
     **dict.fromkeys(overloads("prod"), rules.share_all_factors),
-    **dict.fromkeys(overloads("grid_sampler grid_sampler_2d grid_sampler_3d"), rules.share_first),
+    **dict.fromkeys([*overloads("grid_sampler grid_sampler_2d grid_sampler_3d"), *SAMPLING], rules.share_first),
     **dict.fromkeys(overloads("layer_norm group_norm rms_norm"), normalise),
     **dict.fromkeys(SOFTMAX | overloads("softmax.int _softmax special_softmax"), expand_softmax),
     **dict.fromkeys(overloads("log_softmax _log_softmax special_log_softmax"), expand_log_softmax),

@@ -167,7 +167,8 @@ def visit(step: Step) -> Iterator[tuple[fx.Node, int, Relevance]]:
         source, place = cast(tuple[fx.Node, int], step.node.args)
         yield source, place, step.relevance
     else:
-        for source, part in RULES.get(step.node.target, approximate)(step):
+        rule = RULES.get(step.node.target) or RULES.get(str(step.node.target), approximate)
+        for source, part in rule(step):
             if source in step.sources:
                 yield source, 0, part
 
