@@ -16,7 +16,7 @@ from explainers.graph.model import constant
 aten = torch.ops.aten
 
 #: Bytes that a constant may take; a larger one is computed in each run unless what it is made of is as large.
-LARGEST = 64 << 20
+LARGEST = 16 << 20
 
 CONVOLUTIONS = frozenset({aten.conv1d.default, aten.conv2d.default, aten.conv2d.padding, aten.conv3d.default})
 FOLDABLE = CONVOLUTIONS | {aten.conv_transpose2d.input, aten.linear.default}
