@@ -50,13 +50,13 @@ UNSAFE = re.compile(
 #: What is safe though one of the rules above leaves it out: private names of public functions, and what is random in
 #: training only.
 ACCEPTED = """
-__and__ __or__ __xor__ _adaptive_avg_pool2d _adaptive_avg_pool3d _cdist_forward _conj _conj_physical _convolution _euclidean_dist
-_linalg_det _linalg_eigh _linalg_slogdet _linalg_solve_ex _linalg_svd _log_softmax
+__and__ __or__ __xor__ _adaptive_avg_pool2d _adaptive_avg_pool3d _cdist_forward _conj _conj_physical _convolution
+_euclidean_dist _linalg_det _linalg_eigh _linalg_slogdet _linalg_solve_ex _linalg_svd _log_softmax
 _native_batch_norm_legit_no_training _pad_circular _prelu_kernel _safe_softmax
-_scaled_dot_product_flash_attention_for_cpu _shape_as_tensor _softmax _to_copy _trilinear _unsafe_index
-_unsafe_view _upsample_bicubic2d_aa _upsample_bilinear2d_aa _upsample_nearest_exact1d _upsample_nearest_exact2d
-_upsample_lanczos2d_aa _upsample_nearest_exact3d alpha_dropout dropout feature_alpha_dropout
-feature_dropout gru lstm rnn_relu rnn_tanh rrelu scaled_dot_product_attention
+_scaled_dot_product_flash_attention_for_cpu _shape_as_tensor _softmax _to_copy _trilinear _unsafe_index _unsafe_view
+_upsample_bicubic2d_aa _upsample_bilinear2d_aa _upsample_nearest_exact1d _upsample_nearest_exact2d
+_upsample_lanczos2d_aa _upsample_nearest_exact3d alpha_dropout dropout feature_alpha_dropout feature_dropout gru lstm
+rnn_relu rnn_tanh rrelu scaled_dot_product_attention
 """
 
 #: Sizes, which the schema rules leave out as they are no tensors, and shapes that boolean masks and classes decide.
