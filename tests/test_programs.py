@@ -131,7 +131,7 @@ aten.normal_.default aten.randperm.default aten._print.default aten.item.default
 aten.nonzero.default aten.add.out aten.add_.nothing aten.add aten.record_stream.default aten.set_data.default
 aten.requires_grad_.default aten.to_sparse.default aten.quantize_per_tensor.default aten.mkldnn_convolution.default
 aten.max_pool2d_with_indices_backward.default aten.retain_grad.default aten.__interpolate.scale_list
-aten._weight_norm.default aten.__getitem__.t
+aten._weight_norm.default aten.linalg_eigvals.default aten.__getitem__.t
 operator.methodcaller operator.attrgetter operator.__class__ prim.device.default builtins.eval
 """
 

@@ -40,7 +40,7 @@ CHOICES = (
 UNSAFE = re.compile(
     r"_.*"  # torch's own, which trust their arguments, but for those below
     r"|.*backward.*|.*_jvp|.*loss.*|embedding_(bag|renorm)|segment_reduce|fractional_max_.*"  # trust indices and sizes
-    r"|lu_solve|lu_unpack|linalg_l(u|dl)_solve|orgqr|ormqr|linalg_householder_product|slice_inverse"
+    r"|linalg_eig(vals)?|lu_solve|lu_unpack|linalg_l(u|dl)_solve|orgqr|ormqr|linalg_householder_product|slice_inverse"
     r"|.*empty.*|resize.*|set|data|.*shallow.*|lift|pin_memory|requires_grad|.*strided.*"  # memory, not values
     r"|(cudnn|miopen|mkldnn|mps|fbgemm|quantize|q|nested|slow|thnn|batch_norm)_.*"  # of some backend alone
     r"|.*(sparse|dense|quantized|mkldnn|qparams|padded|overrideable|depthwise|moving_avg).*|dequantize|int_repr"
