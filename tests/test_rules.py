@@ -80,7 +80,7 @@ SHARED: dict[str, tuple[Function, tuple[int, ...], int]] = {
     "folding": (lambda x: functional.fold(x, (4, 4), 3), (9, 4), 1),
     "antialiased resizing": (lambda x: functional.interpolate(x, (2, 3), mode="bicubic", antialias=True), (2, 5, 7), 1),
     "bicubic resizing": (lambda x: functional.interpolate(x, (5, 7), mode="bicubic"), (2, 3, 4), 1),
-    "sampling by a grid": (lambda x: torch.grid_sampler(x, GRID.expand(x.shape[0], 3, 3, 2), 0, 0, False), (2, 4, 4), 1),
+    "sampling by a grid": (lambda x: torch.grid_sampler(x, GRID.expand(x.shape[0], 3, 3, 2), 0, 0, True), (2, 4, 4), 1),
     "transposed 1d convolution": (lambda x: functional.conv_transpose1d(x, KERNEL), (3, 6), 1),
     "standard deviation": (lambda x: x.std((2, 3)), (3, 4, 4), 1),
     "variance": (lambda x: x.var((2, 3)), (3, 4, 4), 2),
@@ -205,6 +205,22 @@ def test_a_gate_in_whatever_form_gets_nothing(kind: str) -> None:
     assert_accounted(tape)
 
 
+HAND_WRITTEN: dict[str, Function] = {
+    "gelu": lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5)),
+    "gelu by tanh": lambda x: 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3))),
+    "hard swish": lambda x: x * functional.relu6(x + 3) / 6,
+    "hard swish by clamping": lambda x: x * (x + 3).clamp(0, 6) / 6,
+    "swish": lambda x: x * torch.sigmoid(1.702 * x),
+    "mish": lambda x: x * functional.softplus(x).tanh(),
+}
+
+
+@pytest.mark.parametrize("kind", HAND_WRITTEN)
+def test_an_activation_written_by_hand_passes_relevance_on_as_torchs_own(kind: str) -> None:
+    tape = recorded(exported(HAND_WRITTEN[kind], 3, 4))
+    assert_relevance(tape, lambda a, r: r)
+
+
 # Fused operators and the same written out.
 
 
@@ -248,9 +264,27 @@ class Recurrent(nn.Module):
         return torch.stack(found, 1)
 
 
+class Cells(nn.Module):
+    """The same cell at every moment, as a module of torch."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        layer = Recurrent(kind, False).layer
+        self.cell = getattr(nn, f"{kind}Cell")(3, 4)
+        self.cell.load_state_dict({name.removesuffix("_l0"): value for name, value in layer.state_dict().items()})
+
+    def forward(self, x: Tensor) -> Tensor:
+        state, found = None, []
+        for moment in x.unbind(1):
+            state = self.cell(moment, state)
+            found.append(state[0] if isinstance(state, tuple) else state)
+        return torch.stack(found, 1)
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_a_recurrent_layer_is_explained_by_its_cells(kind: str) -> None:
     assert_alike(Recurrent(kind, False), Recurrent(kind, True), 5, 3, tolerance=1e-6)
+    assert_alike(Cells(kind), Recurrent(kind, True), 5, 3, tolerance=1e-6)
 
 
 def spread(x: Tensor) -> Tensor:
@@ -280,6 +314,18 @@ FUSED: dict[str, tuple[Function, Function, tuple[int, ...]]] = {
         lambda x: torch.fft.irfft2(torch.fft.rfft2(x) * FILTER, s=(3, 4)),
         lambda x: x.flatten(1) @ FILTER_MATRIX,
         (1, 3, 4),
+    ),
+    "convolution with a kernel for each image": (
+        lambda x: functional.conv2d(x[:, 0].reshape(1, -1, 1, 4), x[:, 1].reshape(-1, 1, 1, 4), groups=x.shape[0]).view(
+            -1, 1
+        ),
+        lambda x: (x[:, 0] * x[:, 1]).sum(-1, keepdim=True),
+        (3, 4),
+    ),
+    "spread and mean": (
+        lambda x: torch.cat(torch.std_mean(x, 2), 1),
+        lambda x: torch.cat([x.std(2), x.mean(2)], 1),
+        (3, 4),
     ),
     "log of a softmax": (lambda x: x.log_softmax(-1), lambda x: x - x.logsumexp(-1, keepdim=True), (3, 4)),
     "assignment to a slice": (

@@ -6,6 +6,7 @@ What follows relevance then meets the parts, and the same function gives the sam
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,8 +30,9 @@ def write_out(graph: fx.GraphModule) -> None:
 
 def is_enough(node: fx.Node, parts: fx.Graph) -> bool:
     """Whether a traced graph gives all the outputs of a node that are read."""
-    made = parts.output_node().args[0]
-    return isinstance(made, fx.Node) or all(user.args[1] < len(made) for user in node.users)
+    made: Any = parts.output_node().args[0]
+    read: list[Any] = [user.args[1:2] for user in node.users]
+    return isinstance(made, fx.Node) or all(place < (len(made),) for place in read)
 
 
 def decomposition(target: Any) -> Callable[..., Any] | None:
@@ -47,8 +49,8 @@ def trace(node: fx.Node, function: Callable[..., Any]) -> fx.Graph:
     mode = detect_fake_mode([source.meta["val"] for source in sources])
 
     def fake(value: Any) -> Any:
-        known = not isinstance(value, Tensor) or isinstance(value, FakeTensor) or mode is None
-        return value if known else mode.from_tensor(value)
+        real = isinstance(value, Tensor) and not isinstance(value, FakeTensor)
+        return mode.from_tensor(value) if mode and real else value
 
     def call(*values: Any) -> Any:
         known = dict(zip(sources, values, strict=True))
@@ -78,6 +80,14 @@ def inline(graph: fx.GraphModule, node: fx.Node, parts: fx.Graph) -> None:
         graph.graph.erase_node(old)
     if node not in dict(pairs):
         graph.graph.erase_node(node)
+
+
+def run_once(layer: Any, values: Tensor, state: Any, *weights: Tensor | None) -> Any:
+    """A recurrent cell as a layer of one moment; gives the new state."""
+    given = [weight for weight in weights if weight is not None]
+    before = [one[None] for one in state] if isinstance(state, (tuple, list)) else state[None]
+    _, *after = layer.decompose(values[None], before, given, len(given) > 2, 1, 0.0, False, False, False)
+    return [one[0] for one in after] if isinstance(state, (tuple, list)) else after[0][0]
 
 
 def convolve(
@@ -132,7 +142,8 @@ def multiply_and_add(summand: Tensor, left: Tensor, right: Tensor, *, beta: floa
 
 def interpolate(start: Tensor, end: Tensor, weight: Any) -> Tensor:
     """A sum of two by a weight, which may be a gate."""
-    return start * (1 - weight) + end * weight
+    mixed: Tensor = start * (1 - weight) + end * weight
+    return mixed
 
 
 def add_product(summand: Tensor, left: Tensor, right: Tensor, *, value: float = 1) -> Tensor:
@@ -151,15 +162,29 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **named: Any) 
     return (functional.scaled_dot_product_attention(query, key, value, mask, 0.0, causal, scale=scale),)
 
 
+def spread(
+    measure: Callable[..., Tensor],
+    values: Tensor,
+    dim: list[int] | None = None,
+    unbiased: bool = True,
+    keepdim: bool = False,
+    *,
+    correction: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """A measure of spread, and the mean."""
+    found = measure(values, dim, correction=unbiased if correction is None else correction, keepdim=keepdim)
+    return found, values.mean(dim, keepdim=keepdim)
+
+
 def compare(left: Tensor, right: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
     """The cosine of the angle: a product over the norms."""
-    norms = [torch.linalg.vector_norm(one, dim=dim).clamp_min(eps) for one in (left, right)]
+    norms: list[Tensor] = [torch.linalg.vector_norm(one, dim=dim).clamp_min(eps) for one in (left, right)]
     return (left * right).sum(dim) / (norms[0] * norms[1])
 
 
 def multiply_pairs(left: Tensor, right: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A sum over the products of two inputs' entries."""
-    made = torch.einsum("...i,oij,...j->...o", left, weight, right)
+    made: Tensor = torch.einsum("...i,oij,...j->...o", left, weight, right)
     return made if bias is None else made + bias
 
 
@@ -176,10 +201,6 @@ DECOMPOSED = frozenset(
         "gru",
         "rnn_tanh",
         "rnn_relu",
-        "lstm_cell",
-        "gru_cell",
-        "rnn_tanh_cell",
-        "rnn_relu_cell",
     }
 )
 
@@ -196,6 +217,12 @@ REWRITTEN: dict[str, Callable[..., Any]] = {
         functional.batch_norm(values, mean, variance, weight, bias, False, momentum, epsilon),
     ),
     "_scaled_dot_product_flash_attention_for_cpu": attend,
+    "lstm_cell": partial(run_once, aten.lstm.input),
+    "gru_cell": partial(run_once, aten.gru.input),
+    "rnn_tanh_cell": partial(run_once, aten.rnn_tanh.input),
+    "rnn_relu_cell": partial(run_once, aten.rnn_relu.input),
+    "var_mean": partial(spread, torch.var),
+    "std_mean": partial(spread, torch.std),
     "glu": gate,
     "addmm": multiply_and_add,
     "baddbmm": multiply_and_add,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from explainers.relevance.groups import GATES, KEEPING, QUOTIENTS
+from explainers.relevance.groups import GATES, KEEPING, QUOTIENTS, SQUASHED, overloads
 from explainers.relevance.rules import stabilize
 from explainers.relevance.step import GRADIENT, UNDIFFERENTIABLE, Relevance, Shares, Step, fit, fold, unfold
 
@@ -20,12 +20,18 @@ POOLING: tuple[tuple[str, Any], ...] = (
 )  # fmt: skip
 
 
+#: What may have a bound on one side only, and is no gate then.
+ONE_SIDED = overloads("clamp clip")
+
+
 def flow(step: Step) -> Shares:
     """Pass the relevance through an elementwise operator unchanged (pass rule); by gradient where two signals meet."""
-    if len(step.carried) > 1:
+    source, *others = step.node.all_input_nodes
+    if others and len(step.carried) > 1:
         yield from approximate(step)
         return
-    (source,) = step.carried
+    if others:
+        (source,) = step.carried
     value = step.tape.value(source)
     same = value.shape == step.output().shape
     yield source, step.relevance if same else Relevance(fit(step.relevance.total, value))
@@ -171,14 +177,14 @@ def approximate(step: Step) -> Shares:
 def multiply(step: Step) -> Shares:
     """Give the relevance of a product to the signal; half to each factor if neither, or each, is a gate.
 
-    A squashed signal (tanh) is a gate beside what is none, and the signal beside a gate, as in recurrent cells (Arras
-    et al. 2019, arXiv:1909.12114). A quotient leaves all to the numerator, as AttnLRP does for normalisations.
+    A squashed signal, as of a tanh, is a gate beside what is none, and the signal beside a gate, as in recurrent cells
+    (Arras et al. 2019, arXiv:1909.12114). A quotient leaves all to the numerator, as AttnLRP does for normalisations.
     """
     carried = signals = step.carried
     if step.node.target in QUOTIENTS:
         signals = carried[:1]
     elif len(carried) > 1:
-        for gates in (GATES, GATES | {aten.tanh.default}):
+        for gates in (GATES, SQUASHED):
             signals = [node for node in signals if not is_gate(step, node, gates)] or signals
     whole = step.relevance.total
     part = whole if len(signals) == 1 else whole / len(signals)
@@ -193,7 +199,7 @@ def is_gate(step: Step, node: fx.Node, gates: frozenset[Any]) -> bool:
     """Whether a factor only scales the other: a squashed value, or what changes of shape and constants make of it."""
     carried = [source for source in node.all_input_nodes if source in step.assignment.carriers]
     if node.target in gates:
-        return True
+        return not (node.target in ONE_SIDED and len([bound for bound in node.args[1:3] if bound is not None]) < 2)
     if node.target in QUOTIENTS and carried and carried[0] is not node.args[0]:  # a number over a signal
         return True
     if node.target == aten.mul.Tensor:

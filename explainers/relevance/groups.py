@@ -55,7 +55,8 @@ ELEMENTWISE = overloads(
     arccosh arctanh erf erfc erfinv logit sinc frac round floor ceil trunc fix sign sgn nan_to_num lgamma digamma i0
     xlogy atan2 arctan2 fmod remainder copysign deg2rad rad2deg special_expit special_logit special_erf special_erfc
     special_erfinv special_log1p special_expm1 special_exp2 special_sinc special_log_ndtr special_ndtr special_xlogy
-    special_xlog1py special_gammaln fake_quantize_per_tensor_affine fake_quantize_per_channel_affine"""
+    special_xlog1py special_gammaln special_entr special_i0e special_i1 special_i1e special_digamma special_psi
+    polygamma special_polygamma fake_quantize_per_tensor_affine fake_quantize_per_channel_affine"""
 )
 AVERAGES = overloads(
     """avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d
@@ -67,8 +68,8 @@ LINEAR = overloads(
     """cumsum diff trace col2im sum_to_size fft_fft fft_ifft fft_fft2 fft_ifft2 fft_fftn fft_ifftn fft_rfft fft_irfft
     fft_rfft2 fft_irfft2 fft_rfftn fft_irfftn fft_hfft fft_ihfft fft_fftshift fft_ifftshift _fft_r2c _fft_c2r
     _fft_c2c stft istft view_as_real view_as_complex real imag conj conj_physical _conj _conj_physical resolve_conj
-    complex linalg_vector_norm linalg_norm linalg_matrix_norm norm frobenius_norm nuclear_norm std lp_pool1d
-    lp_pool2d"""
+    complex linalg_vector_norm linalg_norm linalg_matrix_norm norm frobenius_norm nuclear_norm std quantile
+    nanquantile linalg_svdvals"""
 )
 #: Linear in several inputs together, of which some may be constants.
 JOINED = overloads(
@@ -83,6 +84,8 @@ QUOTIENTS = overloads("div divide true_divide floor_divide")
 GATES = SOFTMAX | overloads(
     "sigmoid hardsigmoid special_expit rsqrt reciprocal sign sgn heaviside softmax special_softmax"
 )
+#: Bounded on both sides: a gate beside a signal, and a signal beside a gate.
+SQUASHED = GATES | overloads("tanh erf special_erf relu6 hardtanh clamp clip")
 #: What leaves a gate a gate: changes of shape and size, and sums and products with constants (1 - gate).
 KEEPING = (
     MOVES

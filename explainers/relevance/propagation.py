@@ -153,8 +153,8 @@ def walk(
         sources = frozenset(source for source in node.all_input_nodes if source in route.inside)
         if outputs and node in route.similarities:
             similarity = route.similarities[node]
-            part = similarity.share(outputs[0].total, tape.value(similarity.source))
-            arrivals.setdefault(similarity.source, {}).setdefault(0, []).append(Relevance(part))
+            shared = Relevance(similarity.share(outputs[0].total, tape.value(similarity.source)))
+            arrivals.setdefault(similarity.source, {}).setdefault(0, []).append(shared)
         elif sources and outputs:
             for source, place, part in visit(Step(tape, node, route.assignment, outputs, sources, booked)):
                 arrivals.setdefault(source, {}).setdefault(place, []).append(part)

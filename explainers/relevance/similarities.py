@@ -85,9 +85,10 @@ def find_similarity(model: Model, convolution: fx.Node, moving: set[fx.Node]) ->
 
 def is_square(node: fx.Node, source: fx.Node) -> bool:
     """Whether a node is the square of another."""
+    if node.target == aten.pow.Tensor_Scalar:
+        return bool(node.args[1] == 2)
     product = node.target == aten.mul.Tensor and node.args[:2] == (source, source)
-    power = node.target == aten.pow.Tensor_Scalar and node.args[1] == 2
-    return product or power or node.target == aten.square.default
+    return product or node.target == aten.square.default
 
 
 def is_symmetric(model: Model, similarity: Similarity) -> bool:
@@ -100,4 +101,4 @@ def is_symmetric(model: Model, similarity: Similarity) -> bool:
         return made.flatten(1).diagonal()
 
     at, one, other = (measure(prototypes + sign * offset) for sign in (0, 1, -1))
-    return bool((at > one).all()) and torch.allclose(one, other, rtol=1e-3)
+    return bool((at > one).all()) and bool(torch.isclose(one, other, rtol=1e-3).all())

@@ -6,7 +6,7 @@ apart until it has to be multiplied, because most rules divide by another value 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,7 +62,10 @@ class Account:
         amounts = quotient * unit if isinstance(unit, Tensor) else quotient
         amounts = amounts.real if amounts.is_complex() else amounts
         rest = [place for place in range(1, amounts.dim()) if place != axis]
-        amounts = (amounts.sum(rest) if rest else amounts).reshape(len(quotient), self.batch, -1).sum(-1)
+        amounts = amounts.sum(rest) if rest else amounts
+        if amounts[0].numel() % self.batch:  # a value of all images together: each has its part
+            amounts = (amounts.reshape(len(quotient), -1).sum(1, keepdim=True) / self.batch).expand(-1, self.batch)
+        amounts = amounts.reshape(len(quotient), self.batch, -1).sum(-1)
         self.ended[kind] = self.ended.get(kind, 0.0) + (amounts if isinstance(unit, Tensor) else amounts * unit)
 
 
@@ -140,7 +143,28 @@ class Step:
         Of complex values conjugates go in and come out, so that quotient * value is relevance there as well. Raises
         NotImplementedError for an operator without a derivative.
         """
-        nodes = self.sources if nodes is None else nodes
+        leaves, made = self.run_again(self.sources if nodes is None else nodes)
+        outputs = [made[place] for place in cotangents]
+        batched = any(len(cotangent) > 1 for cotangent in cotangents.values())
+        given = [mirror(cotangent if batched else cotangent[0]) for cotangent in cotangents.values()]
+        if not all(output.requires_grad for output in outputs):
+            raise NotImplementedError(f"{self.node.target} has no derivative")
+        try:
+            found = torch.autograd.grad(
+                outputs, list(leaves.values()), given, is_grads_batched=batched, allow_unused=True
+            )
+        except RuntimeError as error:  # torch does not always raise the kind that says so
+            if "implemented" not in str(error):
+                raise
+            raise NotImplementedError(f"{self.node.target} has no derivative") from error
+        count = len(next(iter(cotangents.values())))
+        return {
+            node: leaf.new_zeros(count, *leaf.shape) if grad is None else mirror(grad if batched else grad[None])
+            for (node, leaf), grad in zip(leaves.items(), found, strict=True)
+        }
+
+    def run_again(self, nodes: Iterable[fx.Node]) -> tuple[dict[fx.Node, Tensor], Sequence[Tensor]]:
+        """Run the operator with gradients; returns its inputs from these nodes, as leaves, and its outputs."""
         leaves = {node: self.tape.value(node).detach().requires_grad_() for node in nodes}
         target: Any = self.node.target
         arguments, keywords = fx.node.map_arg(
@@ -148,25 +172,7 @@ class Step:
         )
         with torch.enable_grad():
             made = target(*arguments, **keywords)
-        made = made if isinstance(made, (tuple, list)) else (made,)
-        if not all(made[place].requires_grad for place in cotangents):
-            raise NotImplementedError(f"{target} has no derivative")
-        batched = any(len(cotangent) > 1 for cotangent in cotangents.values())
-        try:
-            found = torch.autograd.grad(
-                [made[place] for place in cotangents],
-                list(leaves.values()),
-                [mirror(cotangent if batched else cotangent[0]) for cotangent in cotangents.values()],
-                is_grads_batched=batched,
-                allow_unused=True,
-            )
-        except RuntimeError as error:  # torch does not always raise the kind that says so
-            raise NotImplementedError(f"{target} has no derivative") if "implemented" in str(error) else error
-        count = len(next(iter(cotangents.values())))
-        return {
-            node: leaf.new_zeros(count, *leaf.shape) if grad is None else mirror(grad if batched else grad[None])
-            for (node, leaf), grad in zip(leaves.items(), found, strict=True)
-        }
+        return leaves, made if isinstance(made, (tuple, list)) else (made,)
 
 
 def mirror(values: Tensor) -> Tensor:
