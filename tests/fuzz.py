@@ -84,6 +84,9 @@ def targets() -> dict[str, Target]:
     }.items():
         members = model_files.members_of(whole)
         found |= {f"member {name}": Target(members[name], partial(open_member, members, name)) for name in parts}
+    members = model_files.members_of(model_files.structured_archive())
+    program = "models/model.json"
+    found["program of several outputs"] = Target(members[program], partial(open_member, members, program))
     return found
 
 

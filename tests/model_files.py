@@ -97,6 +97,24 @@ def outgrowing() -> bytes:
     return zipped(members | {"models/model.json": told.encode()})
 
 
+class Structured(nn.Module):
+    """Gives several outputs, and computes a part of them under no_grad."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: Tensor) -> dict[str, Any]:
+        with torch.no_grad():
+            maps = self.convolution(images)
+        return {"scores": maps.mean((2, 3)), "none": None, "maps": [maps, maps.clamp(-torch.inf, 0)]}
+
+
+@cache
+def structured_archive() -> bytes:
+    return archived(Structured(), torch.zeros(2, 3, 8, 8))
+
+
 class Touch:
     """Makes a file when it is unpickled."""
 

@@ -19,11 +19,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._export.serde.schema import ScalarType
+from torch._ops import OpOverload
 from torch.export import ExportedProgram
 from torch.export.pt2_archive import PT2ArchiveWriter
 from torch.export.pt2_archive._package import load_pt2
 
 from explainers.errors import ModelError, UnsafeFileError
+from explainers.graph import calls
 from explainers.graph.checkpoint import open_zip, printable, read_pickle, telling
 from explainers.graph.program import EXPORT_AGAIN, CleanProgram, clean, clean_program, convert
 from explainers.proposal import Output
@@ -67,7 +69,9 @@ def open_archive(data: bytes, output: str | None = None) -> Archive:
         member = find_program(members)
         cleaned = clean_program(read_json(members[member]), output)
         rewritten = rewrite(members, PurePosixPath(member).stem, cleaned)
-        return Archive(load_pt2(rewritten).exported_programs["model"], cleaned.outputs, cleaned.notes)
+        opened = load_pt2(rewritten).exported_programs["model"]
+        check_types(opened)
+        return Archive(opened, cleaned.outputs, cleaned.notes)
 
 
 def find_program(members: Mapping[str, bytes]) -> str:
@@ -87,6 +91,16 @@ def find_program(members: Mapping[str, bytes]) -> str:
     if len(programs) != 1:
         raise ModelError(f"The archive has {len(programs)} programs; Lightbox opens one. {EXPORT_AGAIN}")
     return programs[0]
+
+
+def check_types(program: ExportedProgram) -> None:
+    """Raise UnsafeFileError where a program has a number for a type of numbers or a layout: torch trusts these."""
+    for node in program.graph.nodes:
+        if isinstance(node.target, OpOverload) and not calls.takes(node.target, node.args, node.kwargs):
+            raise UnsafeFileError(
+                f"The program calls {node.target} with a number for a type or a layout, which is none of the arguments "
+                f"that are accepted from an archive. {EXPORT_AGAIN}"
+            )
 
 
 def check_plain(content: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -27,6 +27,9 @@ TYPES = frozenset(
 ) | {"List[Optional[Tensor]]", "Optional[List[int]]", "Optional[List[float]]"}
 RESULTS = frozenset({"Tensor", "List[Tensor]"})
 
+#: What arguments are that schemas call whole numbers.
+KINDS: dict[str, Any] = {"ScalarType": torch.dtype, "Layout": torch.layout, "MemoryFormat": torch.memory_format}
+
 #: Arguments whose texts choose one of a few ways, or say which axes an einsum sums over; no others may be texts.
 CHOICES = (
     "approximate driver equation indexing interpolation mode norm ord p pad_mode padding padding_side reduce "
@@ -37,7 +40,7 @@ CHOICES = (
 UNSAFE = re.compile(
     r"_.*"  # torch's own, which trust their arguments, but for those below
     r"|.*backward.*|.*_jvp|.*loss.*|embedding_(bag|renorm)|segment_reduce|fractional_max_.*"  # trust indices and sizes
-    r"|lu_solve|lu_unpack|linalg_l(u|dl)_solve|orgqr|ormqr|linalg_householder_product|slice_inverse"
+    r"|linalg_eig(vals)?|lu_solve|lu_unpack|linalg_l(u|dl)_solve|orgqr|ormqr|linalg_householder_product|slice_inverse"
     r"|.*empty.*|resize.*|set|data|.*shallow.*|lift|pin_memory|requires_grad|.*strided.*"  # memory, not values
     r"|(cudnn|miopen|mkldnn|mps|fbgemm|quantize|q|nested|slow|thnn|batch_norm)_.*"  # of some backend alone
     r"|.*(sparse|dense|quantized|mkldnn|qparams|padded|overrideable|depthwise|moving_avg).*|dequantize|int_repr"
@@ -48,12 +51,12 @@ UNSAFE = re.compile(
 #: training only.
 ACCEPTED = """
 __and__ __or__ __xor__ _adaptive_avg_pool2d _adaptive_avg_pool3d _cdist_forward _conj _conj_physical _convolution
-_fft_c2c _fft_c2r _fft_r2c _linalg_det _linalg_eigh _linalg_slogdet _linalg_solve_ex _linalg_svd _log_softmax
-_native_batch_norm_legit_no_training _pad_circular _pdist_forward _prelu_kernel _safe_softmax
-_scaled_dot_product_flash_attention_for_cpu _shape_as_tensor _softmax _to_copy _trilinear _unsafe_index
-_unsafe_view _upsample_bicubic2d_aa _upsample_bilinear2d_aa _upsample_nearest_exact1d _upsample_nearest_exact2d
-_upsample_nearest_exact3d _weight_norm _weight_norm_interface alpha_dropout dropout feature_alpha_dropout
-feature_dropout gru lstm rnn_relu rnn_tanh rrelu scaled_dot_product_attention
+_euclidean_dist _linalg_det _linalg_eigh _linalg_slogdet _linalg_solve_ex _linalg_svd _log_softmax
+_native_batch_norm_legit_no_training _pad_circular _prelu_kernel _safe_softmax
+_scaled_dot_product_flash_attention_for_cpu _shape_as_tensor _softmax _to_copy _trilinear _unsafe_index _unsafe_view
+_upsample_bicubic2d_aa _upsample_bilinear2d_aa _upsample_nearest_exact1d _upsample_nearest_exact2d
+_upsample_lanczos2d_aa _upsample_nearest_exact3d alpha_dropout dropout feature_alpha_dropout feature_dropout gru lstm
+rnn_relu rnn_tanh rrelu scaled_dot_product_attention
 """
 
 #: Sizes, which the schema rules leave out as they are no tensors, and shapes that boolean masks and classes decide.
@@ -123,6 +126,20 @@ def has_plain_schema(called: OpOverload, seeded: bool) -> bool:
     types = {str(argument.type) for argument in schema.arguments} - ({"Optional[Generator]"} if seeded else set())
     results = [str(result.type) for result in schema.returns]
     return bool(results) and types <= TYPES and set(texts) <= set(CHOICES.split()) and set(results) <= RESULTS
+
+
+def takes(called: OpOverload, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
+    """Whether types of numbers, layouts and memory formats are none but such; torch takes any number for them."""
+    named = {argument.name: argument for argument in called._schema.arguments}
+    given = [
+        *zip(called._schema.arguments, arguments, strict=False),
+        *((named.get(key), keywords[key]) for key in keywords),
+    ]
+    return all(
+        isinstance(value, KINDS.get(str(argument.real_type).removeprefix("Optional[").rstrip("]"), object) | None)
+        for argument, value in given
+        if argument is not None
+    )
 
 
 @cache

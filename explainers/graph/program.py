@@ -36,6 +36,8 @@ WRAPPERS = frozenset(
 #: Where a graph describes its values by name.
 VALUES = ("tensor_values", "sym_int_values", "sym_bool_values", "sym_float_values")
 
+WEIGHT_NORM = "torch.ops.aten._weight_norm.default"
+
 #: Arguments by which a call would behave as in training.
 INFERENCE: dict[str, Any] = {
     "train": {"as_bool": False},
@@ -277,14 +279,40 @@ def describe(label: str, value: dict[str, Any]) -> Output:
 
 def prune(graph: dict[str, Any]) -> dict[str, Any]:
     """Leave out the calls that the output does not need; those that write over a value stay."""
-    needed, nodes = set(names(graph["outputs"])), list[dict[str, Any]]()
+    needed, nodes, tensors = set(names(graph["outputs"])), list[dict[str, Any]](), dict(graph["tensor_values"])
     for node in reversed(graph["nodes"]):
         if needed.intersection(names(node["outputs"])) or re.search(r"_\.\w+$", str(node["target"])):
-            nodes.append(infer(node))
+            written = node["target"] == WEIGHT_NORM
+            nodes += write_weight_norm(node, tensors)[::-1] if written else [infer(node)]
             needed |= {name for one in node["inputs"] for name in names(one["arg"])}
     made = {name for node in nodes for name in names(node["outputs"])} | set(names(graph["inputs"]))
-    values = {kind: {name: one for name, one in graph[kind].items() if name in made} for kind in VALUES}
+    described = {**graph, "tensor_values": tensors}
+    values = {kind: {name: one for name, one in described[kind].items() if name in made} for kind in VALUES}
     return {**graph, "nodes": nodes[::-1], **values}
+
+
+def write_weight_norm(node: dict[str, Any], values: dict[str, Any]) -> list[dict[str, Any]]:
+    """Write a weight norm as the operators that it is made of, which check the sizes of what they take as it does not.
+
+    The sizes of their values are added to ``values``, by name.
+    """
+    given = {one["name"]: one for one in node["inputs"]}
+    (made,) = names(node["outputs"])
+    (magnitude,) = names(given["g"]["arg"])
+    parts = {kind: {"as_tensor": {"name": f"{made}_{kind}"}} for kind in ("length", "scale")}
+    values |= {f"{made}_{kind}": values[magnitude] for kind in parts}
+
+    def call(name: str, output: dict[str, Any], **arguments: dict[str, Any]) -> dict[str, Any]:
+        inputs = [{"name": key, "arg": argument, "kind": 1} for key, argument in arguments.items()]
+        outputs = {"outputs": [output], "name": next(names(output))}
+        return {**node, "target": f"torch.ops.aten.{name}", "inputs": inputs, **outputs}
+
+    direction, dim = given["v"]["arg"], given.get("dim", {"arg": {"as_int": 0}})["arg"]
+    return [
+        call("norm_except_dim.default", parts["length"], v=direction, pow={"as_int": 2}, dim=dim),
+        call("div.Tensor", parts["scale"], self=given["g"]["arg"], other=parts["length"]),
+        call("mul.Tensor", node["outputs"][0], self=direction, other=parts["scale"]),
+    ]
 
 
 def infer(node: dict[str, Any]) -> dict[str, Any]:

@@ -148,6 +148,8 @@ def restore(graph: fx.Graph, entry: dict[str, Any], nodes: dict[str, fx.Node]) -
     target = find_target(entry["target"]) if entry["op"] == "call_function" else entry["target"]
     arguments = tuple(argument(item, nodes) for item in entry["args"])
     keywords = {key: argument(item, nodes) for key, item in entry["kwargs"].items()}
+    if isinstance(target, torch._ops.OpOverload) and not calls.takes(target, arguments, keywords):
+        raise ValueError(f"{target} is called with a number for a type.")
     node = graph.create_node(entry["op"], target, arguments, keywords, entry["name"])
     if node.name != entry["name"]:
         raise ValueError(f"Two nodes are named {entry['name']}.")
