@@ -25,6 +25,7 @@ from explainers.graph.networks import Weights, read_networks
 from explainers.graph.onnx.builder import DYNAMIC
 from explainers.graph.onnx.file import parse
 from explainers.graph.onnx.importer import Imported, build, import_graph
+from explainers.graph.precision import compute_in_single
 from explainers.preprocessing import Preprocessing
 from explainers.proposal import Guess, Proposal
 from explainers.settings import settings
@@ -146,10 +147,11 @@ def read_archive(data: bytes, file_name: str) -> tuple[Proposal, ExportedProgram
     program = open_archive(data)
     with telling("The program is not as torch exports it", EXPORT_AGAIN):
         channels, size, classes = signature(program)
+        precision = compute_in_single(program)
     default = Preprocessing()
     scaling = (default.mean, default.std) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
     preprocessing = Preprocessing(size, round(min(size) * 256 / 224), *scaling)
-    notes = ("The archive does not say how images are prepared: check size, mean and standard deviation.",)
+    notes = ("The archive does not say how images are prepared: check size, mean and standard deviation.", *precision)
     names = imagenet_names() if classes == 1000 else ()
     return Proposal(plain_name(file_name), "pt2", (), (), classes, channels, preprocessing, names, notes), program
 
