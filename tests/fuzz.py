@@ -7,6 +7,7 @@ of it or refuse it in a sentence; anything else is a finding.
 
 from __future__ import annotations
 
+import pickle
 import sys
 import tempfile
 import time
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -64,6 +66,7 @@ def targets() -> dict[str, Target]:
         "safetensors": Target(safetensors.torch.save(weights), model),
         "checkpoint": Target(checkpoint, model),
         "older checkpoint": Target(model_files.saved(weights, _use_new_zipfile_serialization=False), model),
+        "pickle of arrays": Target(pickle.dumps({"model": {"a.weight": np.zeros((3, 4)), "n": np.int64(3)}}), model),
         "archive": Target(model_files.tiny_archive(), model),
         "ONNX": Target(onnx_files.write(*onnx_files.head(), **onnx_files.WEIGHTS), model),
         "names of concepts": Target(NAMES, partial(read_names, "digest", LAYERS)),
@@ -71,6 +74,8 @@ def targets() -> dict[str, Target]:
         "class names, JSON": Target(
             b'{"0": ["n01", "cat"], "1": "dog"}', partial(read_class_names, file_name="a.json")
         ),
+        "class names, YAML": Target(b"names:\n  0: cat\n  1: dog\n", partial(read_class_names, file_name="a.yaml")),
+        "class names, text": Target(b"0 cat\n1: dog\n", partial(read_class_names, file_name="a.txt")),
         "settings": Target(SETTINGS, open_settings),
     }
     for whole, parts in {

@@ -15,6 +15,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 from pydicom.data import get_testdata_file
 
+from tests.model_files import Touch, saved
 from tests.onnx_files import write_old
 
 HEATMAP = ".js-plotly-plot .heatmaplayer image"
@@ -216,9 +217,9 @@ def test_an_onnx_file_with_class_names_is_explained(open_app: Callable[..., Page
     assert re.search("oak|beech|maple", headline(page))
 
 
-def test_a_pickled_network_is_refused_with_the_line_that_converts_it(open_app: Callable[..., Page]):
-    file = io.BytesIO()
-    torch.save(torch.nn.Linear(2, 2), file)
+def test_a_pickle_that_would_run_code_is_refused_with_the_line_that_converts_it(
+    open_app: Callable[..., Page], tmp_path: Path
+):
     page = open_app("model")
-    upload_model(page, file.getvalue(), "whole.pt")
+    upload_model(page, saved(Touch(tmp_path / "marker")), "whole.pt")
     expect(page.get_by_test_id("stAlert").get_by_text("state_dict()")).to_be_visible()

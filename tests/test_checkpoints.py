@@ -24,7 +24,7 @@ from explainers.graph.matching import fill
 from explainers.graph.model import Model
 from explainers.graph.networks import read_networks
 from explainers.preprocessing import Preprocessing
-from tests.model_files import resnet, saved
+from tests.model_files import archived, resnet, saved
 
 SMALL = Preprocessing((64, 64), 64)
 State = dict[str, Tensor]
@@ -61,13 +61,13 @@ def opened(content: Any, name: str = "model.pth", **given: Any) -> Model:
     return load(data, name, preprocessing=SMALL, **given)
 
 
-def rebuilt(content: Any) -> tuple[nn.Module, str, tuple[str, ...]]:
+def rebuilt(content: Any, size: int = 64) -> tuple[nn.Module, str, tuple[str, ...]]:
     """The network of a file before it is traced, its architecture, and what is told of it."""
     zipped = not isinstance(content, bytes)
     networks = find_networks(read_networks(saved(content) if zipped else content, FORMATS[zipped]))
     weights = next(iter(networks.values()))
     architecture = guess(weights, "model.pth")[0].architecture
-    module, notes = fill(architecture, weights, (64, 64))
+    module, notes = fill(architecture, weights, (size, size))
     return module.eval(), architecture, (*weights.notes, *notes)
 
 
@@ -372,6 +372,15 @@ def test_weights_of_other_precision_are_computed_in_single(dtype: torch.dtype) -
         require_same(model, copy.deepcopy(module).float(), images())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_program_of_other_precision_is_computed_in_single(dtype: torch.dtype) -> None:
+    layers = (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
+    module = settle(nn.Sequential(*layers)).to(dtype)
+    model = load(archived(module, torch.zeros(2, 3, 16, 16, dtype=dtype)), "half.pt2")
+    require_same(model, copy.deepcopy(module).float(), images(3, 16))
+    assert any("it is computed in float32" in note for note in model.info.notes)
+
+
 # Channels
 
 
@@ -499,6 +508,22 @@ def test_names_of_hugging_face_are_turned_into_timms(name: str) -> None:
     assert proposal.classes == 3
     assert any("Hugging Face" in note and "renamed to timm's" in note for note in proposal.notes)
     require_same(load(data, f"{name}.safetensors"), module, images(3, 224))
+
+
+def test_names_of_the_authors_of_swin_are_turned_into_timms() -> None:
+    torch.manual_seed(0)
+    module = timm.create_model("swin_tiny_patch4_window7_224", num_classes=3).eval()
+    older = {
+        re.sub(r"layers\.(\d)\.downsample", lambda match: f"layers.{int(match[1]) - 1}.downsample", name): tensor
+        for name, tensor in module.state_dict().items()
+    }
+    renamed = {name.replace("head.fc.", "head."): tensor for name, tensor in older.items()}
+    index = {"layers.0.blocks.0.attn.relative_position_index": torch.zeros(49, 49, dtype=torch.int64)}
+    found, architecture, notes = rebuilt({"model": renamed | index}, 224)
+    assert architecture == "timm/swin_tiny_patch4_window7_224"
+    assert not any("Left out" in note for note in notes)
+    for name, tensor in module.state_dict().items():
+        assert torch.equal(found.state_dict()[name], tensor)
 
 
 class Vit(nn.Module):

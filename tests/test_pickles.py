@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from explainers.errors import ModelError
 from explainers.graph.checkpoint import read_pickle
 from explainers.graph.networks import read_checkpoint
-from explainers.graph.pickles import Array, Name, StandIn
+from explainers.graph.pickles import Array, Name, StandIn, call
 from tests.model_files import assembled, members_of, saved, text, zipped
 
 
@@ -194,3 +194,18 @@ def test_a_tensor_never_reaches_beyond_its_storage() -> None:
     assert wide != members["data.pkl"]
     with pytest.raises(ModelError, match="out of bounds"):
         read_pickle(zipped(members | {"data.pkl": wide}))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("builtins.list", (torch.zeros(1).expand(1 << 40),)),
+        ("collections.OrderedDict", (torch.zeros(1).expand(1 << 40),)),
+        ("torch._utils._rebuild_tensor_v2", (torch.zeros(1), 0, torch.zeros(1).expand(1 << 40), (1,))),
+        ("argparse.Namespace", torch.zeros(1).expand(1 << 40)),
+    ],
+)
+def test_a_tensor_of_a_trillion_numbers_is_never_walked_through(arguments: tuple[str, Any]) -> None:
+    name, given = arguments
+    with pytest.raises(ValueError, match="no list where one is needed"):
+        call(Name(name), given)

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.storage import _storage_type_to_dtype_map
 
 from explainers.errors import LightboxError, ModelError, UnsafeFileError
-from explainers.graph.pickles import ForeignNameError, Name, Reader
+from explainers.graph.pickles import ForeignNameError, Name, Reader, sequence
 from explainers.settings import settings
 
 SAVE_LINE = '`torch.save(model.state_dict(), "weights.pt")`'
@@ -100,7 +100,7 @@ def read_series(data: bytes, nested: bool) -> Any:
 
     Reader(measure).read(stream)
     storages: dict[str, Any] = {}
-    for key in Reader(read_identity).read(stream):
+    for key in sequence(Reader(read_identity).read(stream)):
         length, dtype = int.from_bytes(stream.read(8), "little"), kinds[key]
         storages[key] = slice_bytes(data, dtype, length, stream.tell())
         stream.seek(length * dtype.itemsize, io.SEEK_CUR)
@@ -124,12 +124,12 @@ def read_identity(identity: Any) -> tuple[str, torch.dtype | None, int, slice]:
     """The key, type, length and part of a storage by its persistent id; classes and quantised numbers have no type."""
     if isinstance(identity, tuple) and identity[:1] == ("module",) and isinstance(identity[1], Name):
         return identity[1].text, None, 0, slice(None)
-    tag, kind, key, _, length, *view = identity
+    tag, kind, key, _, length, *view = sequence(identity)
     if tag != "storage" or not isinstance(kind, Name) or not isinstance(key, str) or not isinstance(length, int):
         raise ValueError("it refers to data that are no storage")
     part = slice(None)
     if view and view[0] is not None:
-        _, offset, size = view[0]
+        _, offset, size = sequence(view[0])
         part = slice(offset, offset + size)
     return key, STORAGES.get(kind.text.rpartition(".")[2]), length, part
 

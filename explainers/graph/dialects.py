@@ -106,7 +106,7 @@ DIALECTS = (
         ),
     ),
     Dialect(
-        "ConvNeXt's authors",
+        "ConvNeXt's own code",
         r"(.*?)()downsample_layers\.0\.0\.weight",
         (
             (r"^downsample_layers\.0\.", "stem."),
@@ -121,7 +121,7 @@ DIALECTS = (
         ),
     ),
     Dialect(
-        "Swin's authors",
+        "Swin's own code",
         r"(.*?)()layers\.0\.downsample\.reduction\.weight",
         (
             (r"^layers\.(\d+)\.downsample\.", later("layers.#.downsample.")),
@@ -139,7 +139,7 @@ def translate(weights: Weights) -> Weights:
             named = {rename(name, mark[1], mark[2], dialect.rules): one for name, one in weights.tensors.items()}
             joined = {name: one.flatten() if ".grn." in name else one for name, one in join_attention(named).items()}
             note = (
-                f"The file has names as {dialect.title} has: {len(named.keys() - weights.tensors.keys())} of its "
+                f"The file has names as in {dialect.title}: {len(named.keys() - weights.tensors.keys())} of its "
                 f"{len(named)} tensors were renamed to timm's"
                 + (f", {len(named) - len(joined)} of them joined as query, key and value" * (len(named) > len(joined)))
                 + "."

@@ -13,7 +13,7 @@ from explainers.graph.checkpoint import printable
 from explainers.graph.dialects import translate
 from explainers.graph.matching import match
 from explainers.graph.networks import Weights
-from explainers.graph.zoo import shapes
+from explainers.graph.zoo import Shapes, shapes
 from explainers.proposal import Guess
 
 #: How many of a sketch's tensors a file must have to be looked at as this architecture with another head.
@@ -45,18 +45,25 @@ def find_prefixes(weights: Weights) -> list[str]:
     Networks that an architecture fits whole go before those with its names and another head, and these before those
     with other names.
     """
-    counts = Counter[str]({"": len(weights.tensors)})
-    for name in weights.tensors:
+    found = shapes(weights.tensors)
+    counts = Counter[str]({"": len(found)})
+    for name in found:
         counts.update(accumulate(f"{part}." for part in name.split(".")[:-1][:4]))
     prefixes = sorted((one for one in counts if counts[one] >= FEWEST or not one), key=lambda one: one.count("."))
+    parts = {prefix: inside(found, prefix) for prefix in prefixes[:MOST_VIEWS]}
     for way in (fits_whole, has_names, has_beginning):
         chosen: list[str] = []
-        for prefix in prefixes[:MOST_VIEWS]:
-            if not any(prefix.startswith(other) for other in chosen) and way(view(weights, prefix)):
+        for prefix, part in parts.items():
+            if not any(prefix.startswith(other) for other in chosen) and way(part, weights.ordered):
                 chosen.append(prefix)
         if chosen:
             return chosen
     return []
+
+
+def inside(found: Shapes, prefix: str) -> Shapes:
+    """The tensors under a prefix, without it."""
+    return {name.removeprefix(prefix): shape for name, shape in found.items() if name.startswith(prefix)}
 
 
 def common_prefix(weights: Weights) -> str:
@@ -72,28 +79,28 @@ def view(weights: Weights, prefix: str, others: Sequence[str] = ()) -> Weights:
     """A network under a prefix, with all other tensors beside it but those under the prefixes of ``others``."""
     if not prefix:
         return weights
-    inside = {name.removeprefix(prefix): one for name, one in weights.tensors.items() if name.startswith(prefix)}
+    within = {name.removeprefix(prefix): one for name, one in weights.tensors.items() if name.startswith(prefix)}
     outside = {name: one for name, one in weights.tensors.items() if not name.startswith((prefix, *others))}
     note = f"The names in the file were prefixed by '{printable(prefix)}', which was taken away."
-    return replace(weights, tensors=inside, notes=(*weights.notes, note), beside={**weights.beside, **outside})
+    return replace(weights, tensors=within, notes=(*weights.notes, note), beside={**weights.beside, **outside})
 
 
-def fits_whole(weights: Weights) -> bool:
+def fits_whole(found: Shapes, ordered: bool) -> bool:
     """Whether an architecture has just such tensors."""
-    found = shapes(weights.tensors)
-    by_name, by_place = hash_names(found), hash_places(found) if weights.ordered else []
-    return any(fits(one, by_name, by_place) for one in fingerprints().values())
+    alike = [one for one in fingerprints().values() if one.tensors == len(found)]
+    by_name, by_place = hash_names(found), hash_places(found) if ordered else []
+    return any(fits(one, by_name, by_place) for one in alike)
 
 
-def has_names(weights: Weights) -> bool:
+def has_names(found: Shapes, ordered: bool) -> bool:
     """Whether there are most of the tensors by which an architecture is told, by their names."""
-    low = {value >> 32 for value in hash_names(shapes(weights.tensors)).values()}
+    low = {value >> 32 for value in hash_names(found).values()}
     return any(sum(part in low for part in one.sketch) >= ENOUGH for one in fingerprints().values())
 
 
-def has_beginning(weights: Weights) -> bool:
+def has_beginning(found: Shapes, ordered: bool) -> bool:
     """Whether the first tensors are an architecture's without its classifier."""
-    by_place = hash_places(shapes(weights.tensors)) if weights.ordered else []
+    by_place = hash_places(found) if ordered else []
     sums = list(accumulate(by_place, initial=0))
     return any(begins(one, by_place, sums) for one in fingerprints().values())
 

@@ -26,6 +26,9 @@ TRAINING = re.compile(
 #: How many groups of tensors beside a network may be its head together.
 MOST_LINKS = 4
 
+#: Tensors that follow from the architecture, or count what was computed.
+DERIVED = ("relative_position_index", "attn_mask", "position_ids", "total_ops", "total_params", "n_averaged")
+
 #: Tensors that make a layer: a network that they are left out of computes something else.
 LAYER = re.compile(r"\.(weight|running_mean)$")
 
@@ -189,7 +192,11 @@ def finish(found: Match, weights: Weights, zone: str, head: Head | None) -> Matc
     names = {part.name for part in head.parts} if head else set()
     taken, inside = set(found.sources.values()), shapes(weights.tensors)
     every = [*inside, *(name for name in shapes(weights.beside) if name not in inside)]
-    left = [name for name in every if name not in taken and name.rpartition(".")[0] not in names]
+    left = [
+        name
+        for name in every
+        if name not in taken and name.rpartition(".")[0] not in names and not name.endswith(DERIVED)
+    ]
     layers = (name for name in left if name in inside and LAYER.search(name))
     strange = [name for name in layers if not TRAINING.fullmatch(name.partition(".")[0])]
     classes = head.classes if head else found.classes

@@ -117,7 +117,8 @@ def state_of(module: StandIn) -> Iterator[tuple[str, Any]]:
         if not stack:
             return
         prefix, part = stack.pop()
-        passing = part.state.get("_non_persistent_buffers_set") or ()
+        held = part.state.get("_non_persistent_buffers_set")
+        passing = held if isinstance(held, list) else []
         for group in ("_parameters", "_buffers"):
             yield from ((prefix + name, one) for name, one in named(part, group) if name not in passing)
         children = [(f"{prefix}{name}.", one) for name, one in named(part, "_modules") if isinstance(one, StandIn)]

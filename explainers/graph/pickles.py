@@ -12,7 +12,7 @@ import pickletools
 import re
 import sys
 from _compat_pickle import IMPORT_MAPPING
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -91,11 +91,18 @@ class Array:
         return torch.from_numpy(values.astype(kind.newbyteorder("="), order="C"))
 
 
+def sequence(items: Any) -> list[Any]:
+    """The items of a list or tuple; a tensor of the file, as long as it likes, is never walked through."""
+    if not isinstance(items, list | tuple):
+        raise ValueError("it has no list where one is needed")
+    return list(items)
+
+
 def make_tensor(storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Any:
     """A tensor as a view of its storage, whose bounds torch checks."""
     if not isinstance(storage, Tensor):
         return StandIn("torch.Tensor")
-    return storage.as_strided(tuple(size), tuple(stride), offset)
+    return storage.as_strided(sequence(size), sequence(stride), offset)
 
 
 def make_typed_tensor(storage: Any, offset: int, size: Any, stride: Any, *rest: Any) -> Any:
@@ -132,7 +139,7 @@ def first(data: Any, *_: Any) -> Any:
 def make_mapping(pairs: Any = (), *_: Any) -> dict[Any, Any]:
     """A dict, of pairs or of another dict."""
     found: dict[Any, Any] = {}
-    for key, value in pairs.items() if isinstance(pairs, Mapping) else pairs:
+    for key, value in pairs.items() if isinstance(pairs, dict) else map(sequence, sequence(pairs)):
         keep(found, key, value)
     return found
 
@@ -166,15 +173,15 @@ MAKERS: dict[str, Callable[..., Any]] = {
     "collections.defaultdict": lambda *_: {},
     "collections.Counter": make_mapping,
     "builtins.dict": make_mapping,
-    "builtins.list": lambda items=(): list(items),
-    "builtins.tuple": lambda items=(): tuple(items),
-    "builtins.set": lambda items=(): list(items),
-    "builtins.frozenset": lambda items=(): list(items),
+    "builtins.list": lambda items=(): sequence(items),
+    "builtins.tuple": lambda items=(): tuple(sequence(items)),
+    "builtins.set": lambda items=(): sequence(items),
+    "builtins.frozenset": lambda items=(): sequence(items),
     "builtins.bytearray": lambda *_: StandIn("builtins.bytearray"),
     "copyreg._reconstructor": lambda kind, *_: make_object(kind),
     "copyreg.__newobj__": make_object,
     "copyreg.__newobj_ex__": make_object,
-    "torch.Size": lambda items=(): tuple(items),
+    "torch.Size": lambda items=(): tuple(sequence(items)),
 }
 
 #: Harmless names of Python, torch and NumPy that stand beside weights; all stay stand-ins.
@@ -229,9 +236,9 @@ def call(function: Any, arguments: Any) -> Any:
     """
     name = function.text if isinstance(function, Name) else type(function).__name__
     if name in MAKERS:
-        return MAKERS[name](*arguments)
+        return MAKERS[name](*sequence(arguments))
     if name in HARMLESS or (isinstance(function, Name) and name.rpartition(".")[2].lstrip("_")[:1].isupper()):
-        return StandIn(name, tuple(arguments))
+        return StandIn(name, tuple(sequence(arguments)))
     raise ForeignNameError(name)
 
 
@@ -311,14 +318,14 @@ class Reader:
     def call(self, function: Any, arguments: Any) -> None:
         """Put what a call stands for on the stack; storage within the pickle is resolved as storage beside it."""
         if function == Name("torch.storage._load_from_bytes"):
-            self.push(self.resolve(("bytes", *arguments)))
+            self.push(self.resolve(("bytes", *sequence(arguments))))
         else:
             self.push(call(function, arguments))
 
     def make(self, kind: Any, arguments: Any) -> None:
         """Put an object of a class on the stack that is made without a call of its constructor."""
         listed = isinstance(kind, Name) and kind.text in MAKERS
-        self.push(call(kind, arguments) if listed else make_object(kind, *arguments))
+        self.push(call(kind, arguments) if listed else make_object(kind, *sequence(arguments)))
 
 
 def refuse_extension(reader: Reader, code: Any) -> None:
