@@ -11,10 +11,11 @@ from streamlit.delta_generator import DeltaGenerator
 from components.heatmap import DIVERGING, SEQUENTIAL, View
 from explainers.attribution.method import Method, methods, unsuitable_methods
 from explainers.info import ModelInfo
+from explainers.outputs import BINARY, CLASSES, FINDINGS, NUMBERS
 from explainers.parameters import Parameter
 from explainers.predictions import Prediction
 from explainers.questions import Question
-from explainers.targets import PREDICTED
+from explainers.targets import PREDICTED, USUAL, refer_to
 
 Q = TypeVar("Q", bound=Question[Any, Any])
 
@@ -22,29 +23,28 @@ NO_CONTRAST = ""
 SIDES = {"Small": 260, "Medium": 400, "Large": 560}
 
 
+#: What is explained where nothing is chosen, by what the outputs mean.
+FIRST = {CLASSES: "Predicted class", BINARY: "Predicted answer", FINDINGS: "Likeliest finding", NUMBERS: "First number"}
+
+
 def choose_output(info: ModelInfo, prediction: Prediction) -> tuple[str, str]:
-    """Draw the pickers of the class to explain and of the class to contrast it with; returns both as wanted."""
-    names = [PREDICTED, *(str(index) for index in range(len(info.class_names)))]
-
-    def label(option: str) -> str:
-        if option == PREDICTED:
-            return "Predicted class"
-        return f"{info.class_names[int(option)]} ({option})"
-
+    """Draw the pickers of the class to explain and of what to contrast it with; returns both as wanted."""
+    names = {refer_to(info, index): f"{name} ({index})" for index, name in enumerate(info.class_names)}
     wanted = st.selectbox(
         "Explain",
-        names,
-        format_func=label,
+        [PREDICTED, *names],
+        format_func=lambda option: names.get(option, FIRST[info.kind]),
         key="target",
         bind="query-params",
         help="The class whose score is explained. Type to search; the number in brackets is the class's index.",
     )
+    others = {NO_CONTRAST: "No contrast", PREDICTED: "Next best class", **names}
+    if info.kind == NUMBERS:  # numbers of different things are no more or less than each other
+        others = {NO_CONTRAST: "No contrast", **({USUAL: "What is usual"} if info.usual else {})}
     versus = st.selectbox(
         "Rather than",
-        [NO_CONTRAST, *names],
-        format_func=lambda option: (
-            {NO_CONTRAST: "No contrast", PREDICTED: "Next best class"}.get(option) or label(option)
-        ),
+        list(others),
+        format_func=others.__getitem__,
         key="versus",
         bind="query-params",
         help="Contrast: what speaks for the class above rather than for this one?",
@@ -74,6 +74,13 @@ def choose_methods(info: ModelInfo) -> list[Method]:
         + "".join(f"\n- ~~{kinds[name].title}~~: {reason}" for name, reason in unsuitable.items()),
     )
     return [choose_parameters(kinds[str(name)], info) for name in chosen]
+
+
+def choose_every_finding(info: ModelInfo) -> bool:
+    """Draw the switch to a heatmap for every finding at once, for models of several findings."""
+    return info.kind == FINDINGS and st.toggle(
+        "Every finding at once", key="every", bind="query-params", help="A small heatmap for each finding."
+    )
 
 
 def choose_parameters(kind: type[Q], info: ModelInfo) -> Q:

@@ -32,10 +32,11 @@ CLEAR = {
 
 @dataclass(frozen=True)
 class Seen:
-    """What the model sees of a picture: its name and the pixels of its crop."""
+    """What the model sees of a picture: its name and the pixels of its crop, and what its scores are measured in."""
 
     name: str
     crop: UInt8[np.ndarray, "h w 3"]
+    unit: str = "logit"
 
     @cached_property
     def address(self) -> str:

@@ -73,10 +73,16 @@ def colour_scale(signed: bool, view: View) -> tuple[tuple[float, str], ...]:
 
 
 def blend(
-    crop: UInt8[np.ndarray, "h w 3"], values: Float32[np.ndarray, "h w"], signed: bool, view: View
+    crop: UInt8[np.ndarray, "h w 3"],
+    values: Float32[np.ndarray, "h w"],
+    signed: bool,
+    view: View,
+    largest: float | None = None,
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """Lay the heatmap over the picture."""
+    """Lay the heatmap over the picture, with colours up to its own limits or to a score that several share."""
     low, high = limits(values, signed, view)
+    if largest is not None:
+        low, high = -largest if low < 0 else 0.0, largest
     places = np.clip((values - low) / (high - low) * 256, 0, 256).round().astype(int)
     colours = colour_table(signed, view)[places].astype(np.float32)
     alpha = colours[..., 3:] / 255

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
+from components.headline import plain
 from explainers.info import Layer, ModelInfo
+from explainers.outputs import KINDS, MAPS
 from explainers.preprocessing import Preprocessing
 from sample_models import SampleModel
 
@@ -20,6 +22,8 @@ def draw_model(info: ModelInfo, sample: SampleModel | None) -> None:
         f"**{len(info.class_names):,}** classes · **{info.parameters / 1e6:,.2f}** million parameters · "
         f"**{len(info.layers):,}** layers · input **{width}\u00a0×\u00a0{height}**\u00a0px"
     )
+    meanings = MAPS if info.gives_map else KINDS
+    st.markdown(f"What it says: {meanings[info.kind]}{f', in {plain(info.unit)}' if info.unit else ''}.")
     st.markdown(describe_preprocessing(info.preprocessing))
     for note in info.notes:
         st.caption(note)
@@ -35,7 +39,9 @@ def draw_model(info: ModelInfo, sample: SampleModel | None) -> None:
 def describe_preprocessing(preprocessing: Preprocessing) -> str:
     """Say in words how a picture becomes the model's input."""
     height, width = preprocessing.size
-    if preprocessing.resize:
+    if not preprocessing.resize and preprocessing.borders:
+        cut = f"the whole picture is fitted into {width} × {height} px, with borders of the mean colour"
+    elif preprocessing.resize:
         cut = f"the shorter side is scaled to {preprocessing.resize} px, the middle {width} × {height} px is cut out"
     else:
         cut = f"the whole picture is squeezed to {width} × {height} px"

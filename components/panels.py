@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from html import escape
 from typing import NamedTuple
 
 import streamlit as st
@@ -13,6 +14,7 @@ from components.controls import choose_view
 from components.drawn_region import choose_region
 from components.figures import TOOLS, Seen, draw_heatmap
 from components.following import TICK, follow, forget, wait
+from components.headline import plain
 from components.heatmap import View, blend, colour_table, describe, encode_png, limits, share_inside
 from components.telling_errors import tell_error
 from explainers.attribution.method import Attribution, Method, pack
@@ -41,15 +43,27 @@ def draw_panels(info: ModelInfo, picture: Picture, jobs: Mapping[Method, Job[Att
     Once all are done, a change of the view or of the region draws the panels alone. What a person presses before begins
     the page anew, for Streamlit lets a part of a page wait until the page has come to its end.
     """
-    seen = Seen(picture.name, info.preprocessing.crop(picture.pixels))
+    seen = Seen(picture.name, info.preprocessing.view(picture), info.score_unit)
+    cut = tell_cut(info, picture)
     if wait(jobs.values()):
-        st.fragment(_draw)(seen, jobs)
+        st.fragment(_draw)(seen, cut, jobs)
     else:
         with st.container():  # as around a fragment, so that what stands there stays
-            _draw(seen, jobs)
+            _draw(seen, cut, jobs)
 
 
-def _draw(seen: Seen, jobs: Mapping[Method, Job[Attribution]]) -> None:
+def tell_cut(info: ModelInfo, picture: Picture) -> str:
+    """Say what of a picture the model does not see, "" if it sees all of it."""
+    height, width = picture.pixels.shape[:2]
+    parts = [
+        f"{1 - share:.0%} of its {what}"
+        for share, what in zip(info.preprocessing.seen(width, height), ("width", "height"), strict=True)
+        if share < 0.995
+    ]
+    return f"Cut off at the edges, half on either side: {' and '.join(parts)}." if parts else ""
+
+
+def _draw(seen: Seen, cut: str, jobs: Mapping[Method, Job[Attribution]]) -> None:
     use()
     signs = {method.signed for method in jobs}
     view = choose_view(True in signs, False in signs)
@@ -58,6 +72,8 @@ def _draw(seen: Seen, jobs: Mapping[Method, Job[Attribution]]) -> None:
         with st.container(width=view.side):
             st.markdown("**What the model sees**")
             region = choose_region(seen, view.side)
+            if cut:
+                st.caption(cut)
         for method, job in jobs.items():
             with st.container(width=view.side):
                 st.markdown(f"**{method.title}**", help=f"{method.summary} ({method.citation})")
@@ -136,12 +152,12 @@ def draw_attribution(
         config=CONFIG,
         alt=f"{method.title} for {seen.name}. {describe(attribution.values)}",
     )
-    draw_legend(attribution, method, view)
-    draw_figures(attribution, region)
+    draw_legend(attribution, method, view, seen.unit)
+    draw_figures(attribution, region, seen.unit)
     draw_downloads(seen, attribution, method, view)
 
 
-def draw_legend(attribution: Attribution, method: Method, view: View) -> None:
+def draw_legend(attribution: Attribution, method: Method, view: View, unit: str) -> None:
     """Draw the colour bar with the scores that its ends stand for."""
     low, high = limits(attribution.values, attribution.signed, view)
     table = colour_table(attribution.signed, view)
@@ -153,13 +169,13 @@ def draw_legend(attribution: Attribution, method: Method, view: View) -> None:
         f'<div style="height:8px;border-radius:4px;background:linear-gradient(to right,{stops})"></div>'
         '<div style="display:flex;justify-content:space-between;font-variant-numeric:tabular-nums">'
         f"<span>{low:.2g} {ends[0]}</span>{middle}<span>{ends[1]} {high:.2g}</span></div>"
-        f'<div style="text-align:center">{method.unit}</div></div>'
+        f'<div style="text-align:center">{escape(method.unit.replace("logit", unit))}</div></div>'
     )
 
 
-def draw_figures(attribution: Attribution, region: Region) -> None:
+def draw_figures(attribution: Attribution, region: Region, unit: str) -> None:
     """Say what the scores add up to where that is promised, and how much lies in the region."""
-    lines = [f"Explained output {attribution.output:,.3f} logit"]
+    lines = [f"Explained output {attribution.output:,.3f} {plain(unit)}"]
     if attribution.expected is not None and attribution.gap is not None:
         lines.append(f"Sum of scores {attribution.total:,.3f}")
         lines.append(f"The sum should be {attribution.expected:,.3f}: gap {attribution.gap:+,.3f}")

@@ -8,6 +8,7 @@ import streamlit as st
 
 from components.theme import ACCENT
 from explainers.info import ModelInfo
+from explainers.outputs import FINDINGS, NUMBERS
 from explainers.predictions import Prediction
 
 STYLE = f"""<style>
@@ -20,21 +21,44 @@ STYLE = f"""<style>
 </style>"""
 
 
+#: How many findings are shown, which are read each by itself.
+FINDINGS_SHOWN = 14
+
+
 def draw_prediction(info: ModelInfo, prediction: Prediction, count: int = 5) -> None:
-    """Draw the classes with the largest probabilities as bars."""
+    """Draw the classes with the largest probabilities as bars; numbers as they are."""
     rows = []
-    for index in prediction.top(count):
-        name, share = escape(info.class_names[index]), float(prediction.probabilities[index])
-        rows.append(
-            f'<span class="name" title="{name}">{name}</span><span class="value">{share:.1%}</span>'
-            f'<span class="track"><div class="fill" style="width:{share:.1%}"></div></span>'
-        )
-    st.html(
-        f'{STYLE}<div class="lightbox-bars" role="img" aria-label="{summary(info, prediction)}">{"".join(rows)}</div>'
-    )
+    for index in prediction.top(FINDINGS_SHOWN if info.kind == FINDINGS else count):
+        name, value = escape(info.class_names[index]), escape(tell_score(info, prediction, index, 1))
+        rows.append(f'<span class="name" title="{name}">{name}</span><span class="value">{value}</span>')
+        if len(prediction.probabilities):
+            width = f"width:{prediction.probabilities[index]:.1%}"
+            rows.append(f'<span class="track"><div class="fill" style="{width}"></div></span>')
+    words = escape(summary(info, prediction), quote=True)
+    st.html(f'{STYLE}<div class="lightbox-bars" role="img" aria-label="{words}">{"".join(rows)}</div>')
+    if len(prediction.logits) > FINDINGS_SHOWN and info.kind == FINDINGS:
+        st.caption(f"The {FINDINGS_SHOWN} likeliest of {len(prediction.logits):,} findings.")
 
 
 def summary(info: ModelInfo, prediction: Prediction) -> str:
     """Say the best class and its probability in words."""
     best = prediction.top(1)[0]
-    return f"{escape(info.class_names[best])}, {prediction.probabilities[best]:.0%}"
+    return f"{info.class_names[best]}, {tell_score(info, prediction, best)}"
+
+
+def tell_score(info: ModelInfo, prediction: Prediction, index: int, digits: int = 0) -> str:
+    """Say how likely an output is, in per cent; of a number its value, with its unit."""
+    if info.kind == NUMBERS:
+        return tell_number(info, float(prediction.logits[index]))
+    return tell_share(float(prediction.probabilities[index]), digits)
+
+
+def tell_number(info: ModelInfo, value: float) -> str:
+    """Write a measured number with its unit."""
+    return f"{value:,.4g} {info.unit}".rstrip()
+
+
+def tell_share(share: float, digits: int = 0) -> str:
+    """Write a share in per cent; only all of it is 100%."""
+    whole = f"{share:.{digits}%}"
+    return f"over {1 - 10.0 ** -(digits + 2):.{digits}%}" if share < 1 and whole == f"{1:.{digits}%}" else whole

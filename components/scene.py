@@ -35,7 +35,10 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Scene:
-    """One decision, the layer that is looked into, what its concepts are called, and the index if there is one."""
+    """One decision, the layer that is looked into, what its concepts are called, and the index if there is one.
+
+    ``decision`` is what the model decides about the explained output, by ``info.decision_names``; else its class.
+    """
 
     model: Any
     picture: Picture
@@ -44,11 +47,22 @@ class Scene:
     names: Names
     by: str = RELMAX
     index: Index | None = None
+    decision: int | None = None
 
     @cached_property
     def seen(self) -> Seen:
         """What the model sees of the picture."""
-        return Seen(self.picture.name, self.info.preprocessing.crop(self.picture.pixels))
+        return Seen(self.picture.name, self.info.preprocessing.view(self.picture))
+
+    @property
+    def klass(self) -> int:
+        """The decision: the explained class; of a finding, whether it is there."""
+        return self.target.index if self.decision is None else self.decision
+
+    @property
+    def name(self) -> str:
+        """What the decision is called."""
+        return self.info.decision_names[self.klass]
 
     @property
     def info(self) -> ModelInfo:

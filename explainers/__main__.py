@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from explainers.errors import LightboxError, SelectionError
+from explainers.info import ModelInfo
 from explainers.jobs import Progress
 from explainers.options import add_options, name_parts, read_parameters, read_subject
 from explainers.parameters import Parameter
+from explainers.predictions import Prediction
 from explainers.questions import Question, questions
 
 #: An array of more numbers than this is not written as JSON but by ``--array``.
@@ -145,23 +147,24 @@ def attribute_image(options: Namespace) -> None:
     given = split_pairs(options.set)
     case = read_subject(Case, options)
     prediction, attribution = ask(Predict(), case).result(), ask(make_method(options.method, given), case).result()
-    crop, names = case.info.preprocessing.crop(case.picture.pixels), case.info.class_names
+    crop = case.info.preprocessing.view(case.picture)
     if options.out:
         options.out.write_bytes(encode_png(blend(crop, attribution.values, attribution.signed, View()), 2))
     if options.array:
         options.array.write_bytes(pack(crop, attribution))
-    said = [
-        {
-            "class": names[index],
-            "index": index,
-            "probability": round(float(prediction.probabilities[index]), 6),
-            "logit": float(prediction.logits[index]),
-        }
-        for index in prediction.top()
-    ]
+    said = [tell_output(case.info, prediction, index) for index in prediction.top()]
     result = {"predictions": said, "target": name_target(case.info, case.target), "output": attribution.output}
     sums = {"sum": attribution.total, "expected": attribution.expected}
     write_json({**result, **sums, "provenance": attribution.provenance}, options.json)
+
+
+def tell_output(info: ModelInfo, prediction: Prediction, index: int) -> dict[str, Any]:
+    """Write one output as JSON values: how likely it is, or a number with its unit."""
+    score = float(prediction.logits[index])
+    named: dict[str, Any] = {"class": info.class_names[index], "index": index}
+    if not len(prediction.probabilities):
+        return {**named, "value": score, "unit": info.unit}
+    return {**named, "probability": round(float(prediction.probabilities[index]), 6), "logit": score}
 
 
 def judge_image(options: Namespace) -> None:
@@ -175,7 +178,7 @@ def judge_image(options: Namespace) -> None:
     case = read_subject(CaseInIndex, options)
     decision = ask(JudgeDecision(strategies=options.strategies, **vars(thresholds)), case).result()
     strategies = ask(FindStrategies(decision.klass, options.strategies), case.narrow(IndexLayer)).result()
-    summary = summarise(decision, strategies, case.info.class_names, thresholds=thresholds)
+    summary = summarise(decision, strategies, case.info.decision_names, thresholds=thresholds)
     write_json({**summary, "provenance": decision.provenance}, options.json)
 
 

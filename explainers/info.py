@@ -6,6 +6,7 @@ import difflib
 from dataclasses import dataclass
 
 from explainers.errors import SelectionError
+from explainers.outputs import BINARY, CLASSES, NUMBERS, name_decisions
 from explainers.preprocessing import Preprocessing
 
 
@@ -14,9 +15,9 @@ class Layer:
     """A layer of a model under the name that the model's author gave it.
 
     ``shape`` is its output for one image, without the batch dimension. ``layout`` says where space is in it:
-    "channels first" (C, H, W), "channels last" (H, W, C), "tokens" (N, C; the last ``grid`` tokens are the image, row
-    by row), "heads" (C, N, D: tokens for each attention head) or "none". ``grid`` is (rows, columns) of the spatial
-    map, (1, 1) without space.
+    "channels first" (C, H, W), "channels last" (H, W, C), "tokens" (N, C), "heads" (C, N, D: tokens for each attention
+    head) or "none". ``grid`` is (rows, columns) of the spatial map, (1, 1) without space. As many tokens are the image,
+    row by row; ``before`` says how many others (of a class, registers) come before them, -1 that all others do.
     """
 
     name: str
@@ -25,6 +26,14 @@ class Layer:
     shape: tuple[int, ...]
     layout: str
     grid: tuple[int, int]
+    before: int = -1
+
+    @property
+    def place_tokens(self) -> slice:
+        """Where among the tokens of a layer with tokens those of the image are."""
+        places = self.grid[0] * self.grid[1]
+        first = self.shape[-2] - places if self.before < 0 else self.before
+        return slice(first, first + places)
 
     @property
     def spatial(self) -> bool:
@@ -44,6 +53,8 @@ class ModelInfo:
     ``digest`` names the model with all that changes its results (graph and weights); ``weights_digest`` names the
     content of its weights as the author's file held them, whatever the file's format. ``private`` marks what a person
     uploaded: its results stay in memory. ``operators`` are the graph's operators, such as "aten.relu.default".
+    ``kind`` says what the outputs mean, one of ``explainers.outputs.KINDS``; of numbers, ``unit`` is what they are
+    measured in, and ``usual`` has their usual values if these are known. ``class_names`` are the outputs' names.
     """
 
     name: str
@@ -58,6 +69,29 @@ class ModelInfo:
     notes: tuple[str, ...] = ()
     private: bool = False
     operators: tuple[str, ...] = ()
+    kind: str = CLASSES
+    unit: str = ""
+    usual: tuple[float, ...] = ()
+
+    @property
+    def decision_names(self) -> tuple[str, ...]:
+        """What the model can decide: its classes; of findings, that each is there, then that each is not."""
+        return name_decisions(self.kind, self.class_names, self.usual)
+
+    @property
+    def score_unit(self) -> str:
+        """What scores are measured in: logits, or the unit of the numbers."""
+        return (self.unit or "units of the output") if self.kind == NUMBERS else "logit"
+
+    def output_of(self, decision: int) -> int:
+        """The output that a decision is about: that of its class, or the finding that is there or not."""
+        return decision % len(self.class_names)
+
+    def decisions_about(self, output: int) -> tuple[int, ...]:
+        """The decisions about an output, only one of which is taken; () where all outputs share one decision."""
+        if self.kind in (CLASSES, BINARY):
+            return ()
+        return tuple(range(output, len(self.decision_names), len(self.class_names)))
 
     @property
     def gives_map(self) -> bool:

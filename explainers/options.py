@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from explainers.errors import SelectionError
+from explainers.outputs import KINDS
 from explainers.questions import Question
 from explainers.subjects import S, Subject
 
@@ -19,6 +20,8 @@ OPTIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "model": {
         "--model": {"required": True, "help": "a sample model's name, or a model file"},
         "--architecture": {"help": "for a checkpoint, such as timm/resnet50; guessed if left out"},
+        "--kind": {"choices": [*KINDS], "help": "what the outputs mean; guessed if left out"},
+        "--unit": {"default": "", "help": "what numbers are measured in, such as years"},
         "--classes": {"type": Path, "dest": "class_names", "help": "a file of class names (text, CSV or JSON)"},
     },
     "picture": {"--image": {"required": True, "type": Path, "help": "an image file"}},
@@ -83,7 +86,8 @@ def read_model(options: Namespace, about: About) -> Any:
 
     classes, file = options.class_names, Path(options.model)
     names = read_class_names(read_file(classes), classes.name) if classes else ()
-    return load(read_file(file), file.name, architecture=options.architecture, class_names=names)
+    given = {"architecture": options.architecture, "kind": options.kind, "unit": options.unit}
+    return load(read_file(file), file.name, class_names=names, **given)
 
 
 def read_picture(options: Namespace, about: About) -> Any:

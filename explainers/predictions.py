@@ -16,6 +16,7 @@ from explainers.errors import SelectionError
 from explainers.images import Picture
 from explainers.info import ModelInfo
 from explainers.jobs import Progress
+from explainers.outputs import BINARY, CLASSES, FINDINGS, NUMBERS
 from explainers.questions import Question
 from explainers.regions import Region
 from explainers.results import Result, require_finite
@@ -28,22 +29,51 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prediction(Result):
-    """A model's outputs for one image: ``logits`` and ``probabilities`` (softmax; sigmoid of a single one).
+    """A model's outputs for one image: ``logits``, and ``probabilities`` as the kind of output has them.
 
-    Of a map of logits, ``logits`` are the means and ``probabilities`` the shares of the area where each class is best.
+    These are the softmax of classes, the sigmoid of each finding and of both sides of a yes-or-no; numbers have none.
+    Of a map, ``logits`` are the means, and ``probabilities`` the shares of the area: where each class is best, or where
+    each finding is more likely than not.
     """
 
     logits: Float32[np.ndarray, " class"]
-    probabilities: Float32[np.ndarray, " class"]
+    probabilities: Float32[np.ndarray, " likely"]
 
     def top(self, count: int = 5) -> list[int]:
-        """The class indices with the largest probabilities, best first; logits decide where those are equal."""
+        """The class indices with the largest probabilities, best first; logits decide where those are equal.
+
+        Numbers, which have none, stay in their order.
+        """
+        if not len(self.probabilities):
+            return [*range(len(self.logits))][:count]
         return [int(index) for index in np.lexsort((-self.logits, -self.probabilities))[:count]]
 
     def score(self, target: Target) -> float:
         """The score that a target explains: a class's logit or its lead over another."""
         other = 0.0 if target.versus is None else float(self.logits[target.versus])
-        return float(self.logits[target.index]) - other
+        return float(self.logits[target.index]) - other - target.usual
+
+    def decisions(self, info: ModelInfo) -> tuple[int, ...]:
+        """What the model decides, by ``info.decision_names``: the best class; for each finding, whether it is there."""
+        if info.kind in (CLASSES, BINARY):
+            return (self.top(1)[0],)
+        return tuple(self.decision(info, index) for index in range(len(self.logits)))
+
+    def likelihood(self, info: ModelInfo, decision: int) -> float:
+        """The probability of a decision, of a finding that is not there that of not; NaN for numbers."""
+        if not len(self.probabilities):
+            return float("nan")
+        likely = float(self.probabilities[info.output_of(decision)])
+        return likely if decision < len(info.class_names) else 1 - likely
+
+    def decision(self, info: ModelInfo, index: int) -> int:
+        """The decision that an output is about: its class; for a finding, whether it is there."""
+        count = len(info.class_names)
+        if info.kind == FINDINGS:
+            return index + count * int(self.probabilities[index] < 0.5)
+        if info.kind == NUMBERS and info.usual:
+            return index + count * int(self.logits[index] < info.usual[index])
+        return index
 
 
 @dataclass(frozen=True)
@@ -70,16 +100,24 @@ def summarise(info: ModelInfo, outputs: Float32[np.ndarray, "class *places"]) ->
     """Make a prediction of a model's outputs for one image; raises ComputationError if they are not finite."""
     require_finite(outputs, f"The model {info.name} gave outputs")
     places = outputs.reshape(len(outputs), -1)
-    best = np.bincount(places.argmax(axis=0), minlength=len(places)) / places.shape[1]
     logits = places.mean(axis=1)
-    return Prediction(logits, best.astype(np.float32) if outputs.ndim > 1 else _probabilities(logits))
+    if info.kind == NUMBERS:
+        return Prediction(logits, np.empty(0, np.float32))
+    if outputs.ndim == 1:
+        return Prediction(logits, _softmax(logits) if info.kind == CLASSES else _sigmoid(logits))
+    if info.kind == FINDINGS:
+        return Prediction(logits, (places > 0).mean(axis=1, dtype=np.float32))
+    best = np.bincount(places.argmax(axis=0), minlength=len(places)) / places.shape[1]
+    return Prediction(logits, best.astype(np.float32))
 
 
-def _probabilities(logits: Float32[np.ndarray, " class"]) -> Float32[np.ndarray, " class"]:
-    """Softmax, or for a single output the sigmoid."""
-    pair = np.append(logits, 0) if len(logits) == 1 else logits
-    powers = np.exp(pair.astype(np.float64) - pair.max())
-    return np.asarray(powers / powers.sum(), np.float32)[: len(logits)]
+def _softmax(logits: Float32[np.ndarray, " class"]) -> Float32[np.ndarray, " class"]:
+    powers = np.exp(logits.astype(np.float64) - logits.max())
+    return np.asarray(powers / powers.sum(), np.float32)
+
+
+def _sigmoid(logits: Float32[np.ndarray, " class"]) -> Float32[np.ndarray, " class"]:
+    return np.asarray(np.exp(-np.logaddexp(0, -logits.astype(np.float64))), np.float32)
 
 
 def prefetch(

@@ -36,7 +36,10 @@ class Proposal:
     ``format`` is "safetensors", "checkpoint", "onnx" or "pt2". ``guesses`` are architectures, best first, ``choices``
     all there are to choose from; both are empty for files that bring their own. ``classes`` counts the outputs and
     ``channels`` the colours of the input; ``class_names`` is empty unless they can be told. ``outputs`` lists what can
-    be explained where a file gives several tensors, the proposed one first; empty where it gives one.
+    be explained where a file gives several tensors, the proposed one first; empty where it gives one. ``shape`` is of
+    the output for one image, ``kind`` what it seems to mean ("" if it cannot be explained), ``reason`` why.
+    ``networks`` names those that a file of weights holds, likeliest first, and ``network`` the one that is proposed;
+    empty where it holds one. ``chosen`` is the architecture that was asked for instead of the best guess.
     """
 
     name: str
@@ -49,8 +52,14 @@ class Proposal:
     class_names: tuple[str, ...]
     notes: tuple[str, ...]
     outputs: tuple[Output, ...] = ()
+    shape: tuple[int, ...] = ()
+    kind: str = ""
+    reason: str = ""
+    networks: tuple[str, ...] = ()
+    network: str = ""
+    chosen: str | None = None
 
     @property
     def architecture(self) -> str | None:
-        """The best guess, None where the file brings its own architecture."""
-        return self.guesses[0].architecture if self.guesses else None
+        """The one that was chosen, else the best guess; None where the file brings its own architecture."""
+        return self.chosen or (self.guesses[0].architecture if self.guesses else None)

@@ -137,4 +137,4 @@ def to_tensor(info: ModelInfo, picture: Picture) -> Float[Tensor, "1 channel hei
     """What a model sees of a picture, as a batch of one."""
     import torch
 
-    return torch.from_numpy(info.preprocessing.normalise(info.preprocessing.crop(picture.pixels)))[None]
+    return torch.from_numpy(info.preprocessing.prepare(picture))[None]

@@ -30,7 +30,9 @@ with telling_errors():
         count, by, references = choose_references(chosen.workspace)
         draw_exchange(chosen.info, list_layers(chosen.model).layers, names)
     region = explained_region(chosen.info)
-    scene = Scene(chosen.model, chosen.picture, chosen.target(region), layer, names, by)
+    target = chosen.target(region)
+    decision = chosen.prediction.decision(chosen.info, target.index)
+    scene = Scene(chosen.model, chosen.picture, target, layer, names, by, decision=decision)
     draw_headline(chosen.info, chosen.prediction, scene.target, chosen.picture, ABOUT)
     if find_sources(chosen.info):
         st.page_link("pages/prototypes.py", label=PARTS, icon=":material/arrow_forward:")

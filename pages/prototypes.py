@@ -20,9 +20,9 @@ with telling_errors():
     )
     if chosen.versus:
         st.caption("Cases of one class are compared here, so *Rather than* changes nothing.")
-    name = plain(chosen.info.class_names[scene.target.index])
+    name = plain(scene.name)
     st.page_link("pages/strategies.py", label=f"All cases of {name}: How does it decide?", icon=":material/hub:")
-    likely = chosen.prediction.top(families.LIKELY)
+    likely = families.likely_decisions(chosen)
     if asked := draw_case(choose_view(views_of_case(chosen.info)), scene, chosen.workspace, likely, count):
         verdict, beside = asked
         chosen.alone.prefetch(verdict, place=beside.beside)

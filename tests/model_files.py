@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
+import os
 import pathlib
 import pickle
+import re
+import struct
 import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +60,43 @@ def tiny_archive() -> bytes:
     return archived(tiny(), torch.zeros(2, 3, 16, 16))
 
 
+class Outgrowing(nn.Module):
+    """Makes a value that grows with the cube of the batch, of which nothing is left."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        count = images.shape[0]
+        return images.mean((2, 3)) + 0 * images.new_zeros(count, count, count).mean((1, 2))[:, None]
+
+
+class Huge(nn.Module):
+    """Makes one large value of no bytes in the file."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3)) + torch.zeros(2_000, 1_000, 1_000).mean()
+
+
+class DecidedByNumbers(nn.Module):
+    """Makes a value whose size depends on the image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3)) + images[images > 0].sum()
+
+
+class Dropping(nn.Module):
+    """Draws random numbers whatever the mode."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.mean((2, 3)) * (torch.rand_like(images[:, :, 0, 0]) > 0.5)
+
+
+def outgrowing() -> bytes:
+    """An archive that tells nothing of the powers that its sizes have."""
+    members = members_of(archived(Outgrowing(), torch.zeros(2, 3, 8, 8)))
+    program = members["models/model.json"].decode()
+    told = re.sub(r"Pow\((Symbol\([^)]*\)), Integer\(\d\)\)", r"Mul(\1, \1)", program)
+    return zipped(members | {"models/model.json": told.encode()})
+
+
 class Touch:
     """Makes a file when it is unpickled."""
 
@@ -74,7 +115,42 @@ PICKLES: dict[str, Callable[[Touch], bytes]] = {
     "of protocol 4": lambda touch: saved(touch, pickle_protocol=4),
     "without torch": lambda touch: pickle.dumps({"a": touch}),
     "without torch, of protocol 2": lambda touch: pickle.dumps({"a": touch}, protocol=2),
+    "called by its name": lambda touch: assembled(b"cos\nsystem\n(", text(command(touch)), b"tR."),
+    "called by a name of two parts": lambda touch: assembled(
+        text("torch"), text("os.system"), b"\x93(", text(command(touch)), b"tR."
+    ),
+    "called by the older names": lambda touch: assembled(b"c__builtin__\neval\n(", text(code(touch.marker)), b"tR."),
+    "made by INST": lambda touch: assembled(b"(", text(command(touch)), b"ios\nsystem\n."),
+    "made by OBJ": lambda touch: assembled(b"(cposix\nsystem\n", text(command(touch)), b"o."),
+    "made by NEWOBJ": lambda touch: assembled(b"csubprocess\nPopen\n(", text(command(touch)), b"t\x81."),
+    "made by NEWOBJ_EX": lambda touch: assembled(b"csubprocess\nPopen\n(", text(command(touch)), b"t}\x92."),
+    "of the extension registry": lambda touch: assembled(b"\x82\x01(", text(command(touch)), b"tR."),
+    "called through a tensor's subclass": lambda touch: assembled(
+        b"ctorch._tensor\n_rebuild_from_type_v2\n(cos\nsystem\nN(", text(command(touch)), b"t}tR."
+    ),
+    "kept for later by partial": lambda touch: pickle.dumps({"a": partial(os.system, command(touch))}),
+    "of a library's function": lambda touch: assembled(b"ctorch.hub\nload\n(", text(str(touch.marker)), b"tR."),
+    "loaded from bytes": lambda touch: assembled(
+        b"ctorch.storage\n_load_from_bytes\n(B", struct.pack("<I", len(saved(touch))), saved(touch), b"tR."
+    ),
+    "that is called again as a stand-in": lambda touch: assembled(
+        b"cargparse\nNamespace\n)\x81(", text(command(touch)), b"tR."
+    ),
+    "that is called as a text": lambda touch: assembled(text("os.system"), b"(", text(command(touch)), b"tR."),
 }
+
+
+def assembled(*steps: bytes) -> bytes:
+    """A pickle put together by hand."""
+    return b"\x80\x04" + b"".join(steps)
+
+
+def text(content: str) -> bytes:
+    return b"X" + struct.pack("<I", len(content.encode())) + content.encode()
+
+
+def command(touch: Touch) -> str:
+    return f"touch {touch.marker}"
 
 
 def code(marker: Path) -> str:
@@ -146,6 +222,38 @@ def with_operator_argument(target: str) -> Members:
     return edited_program(change)
 
 
+def wrapped(target: str, name: str) -> dict[str, Any]:
+    """A call of one thing inside of no_grad, as torch writes it."""
+    first = json.loads(members_of(tiny_archive())["models/model.json"])["graph_module"]["graph"]
+    node = first["nodes"][0] | {"target": target, "outputs": [{"as_tensor": {"name": name}}], "name": name}
+    given = [one["arg"] for one in node["inputs"] if "as_tensor" in one["arg"]]
+    described = {name: first["tensor_values"]["conv2d"]}
+    inner = {**first, "inputs": given, "nodes": [node], "outputs": node["outputs"], "tensor_values": described}
+    arguments = [{"as_bool": False}, {"as_graph": {"name": "submod_1", "graph": inner}}, *given]
+    return {
+        **first["nodes"][0],
+        "target": "torch.ops.higher_order.wrap_with_set_grad_enabled",
+        "inputs": [{"name": "", "arg": argument, "kind": 1} for argument in arguments],
+    }
+
+
+def with_wrapped(target: str = "torch.ops.aten.conv2d.default", name: str = "conv2d") -> Members:
+    """The tiny archive with its first call, or another, inside of no_grad."""
+
+    def change(program: Any) -> None:
+        program["graph_module"]["graph"]["nodes"][0] = wrapped(target, name)
+
+    return edited_program(change)
+
+
+def with_graph_argument() -> Members:
+    def change(program: Any) -> None:
+        graph = program["graph_module"]["graph"]
+        graph["nodes"][0]["inputs"][0]["arg"] = {"as_graph": {"name": "inner", "graph": copy.deepcopy(graph)}}
+
+    return edited_program(change)
+
+
 def with_input_name(name: str) -> Members:
     members = members_of(tiny_archive())
     program = members["models/model.json"].decode().replace('"input"', json.dumps(name))
@@ -178,7 +286,31 @@ LURKING: dict[str, Callable[[Path], Members]] = {
     "operator that writes files": lambda marker: with_target("torch.ops.aten.save.default"),
     "operator that reads files": lambda marker: with_target("torch.ops.aten.from_file.default"),
     "operator that shows old memory": lambda marker: with_target("torch.ops.aten.empty.memory_format"),
+    "operator that shows the memory behind a tensor": lambda marker: with_target("torch.ops.aten.as_strided.default"),
+    "operator that changes a tensor's memory": lambda marker: with_target("torch.ops.aten.set_.source_Tensor"),
+    "operator that makes a tensor longer": lambda marker: with_target("torch.ops.aten.resize_.default"),
+    "operator that prints": lambda marker: with_target("torch.ops.aten._print.default"),
+    "operator that trusts its indices": lambda marker: with_target("torch.ops.aten.embedding_dense_backward.default"),
+    "operator that trusts its pivots": lambda marker: with_target("torch.ops.aten.linalg_lu_solve.default"),
+    "operator that trusts its lengths": lambda marker: with_target("torch.ops.aten.segment_reduce.default"),
+    "operator on many tensors at once": lambda marker: with_target("torch.ops.aten._foreach_add_.List"),
+    "operator of sparse tensors": lambda marker: with_target("torch.ops.aten._sparse_coo_tensor_unsafe.default"),
+    "operator of autograd's own": lambda marker: with_target("torch.ops.aten._backward.default"),
+    "operator of another processor": lambda marker: with_target("torch.ops.aten.cudnn_convolution.default"),
+    "operator that writes where it is told": lambda marker: with_target("torch.ops.aten.add.out"),
+    "operator whose size the numbers decide": lambda marker: with_target("torch.ops.aten.bincount.default"),
+    "function of TorchScript": lambda marker: with_target("torch.ops.aten.__interpolate.scale_list"),
+    "text of TorchScript": lambda marker: with_target("torch.ops.aten.format.default"),
+    "attribute of an operator": lambda marker: with_target("torch.ops.aten.add.__class__"),
+    "attribute of all operators": lambda marker: with_target("torch.ops.aten.__dict__.update"),
+    "library to load": lambda marker: with_target("torch.ops.load_library"),
+    "operator of another space": lambda marker: with_target("torch.ops.profiler._record_function_enter.default"),
+    "function of sizes": lambda marker: with_target("torch.sym_int"),
+    "function of mathematics": lambda marker: with_target("math.factorial"),
     "control flow": lambda marker: with_target("torch.ops.higher_order.cond"),
+    "function inside of no_grad": lambda marker: with_wrapped("torch.os.system"),
+    "name inside of no_grad": lambda marker: with_wrapped(name=f"x={code(marker)}"),
+    "graph as an argument": lambda marker: with_graph_argument(),
     "operator of an extension": lambda marker: with_target("#evil:thing"),
     "operator looked up by attributes": lambda marker: with_target("_operator.methodcaller"),
     "name with a default value": lambda marker: with_input_name(f"x={code(marker)}"),

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from explainers.errors import ModelError
-from explainers.graph.architectures import TABLE, find, fingerprints, guess, take_fingerprint
-from explainers.graph.checkpoint import Weights
+from explainers.graph.architectures import TABLE, find, fingerprints, take_fingerprint
 from explainers.graph.export import export
+from explainers.graph.guessing import guess
+from explainers.graph.networks import Weights
 from explainers.graph.zoo import all_architectures, build, preprocessing
 from explainers.preprocessing import Preprocessing
 
@@ -105,7 +106,7 @@ def test_the_table_has_every_architecture_that_classifies_and_is_small() -> None
 
 def test_an_architecture_is_guessed_from_the_table_without_building_any(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = Weights(build("torchvision/resnet50", 12).state_dict(), ordered=True)
-    monkeypatch.setattr("explainers.graph.architectures.skeleton", None)
+    monkeypatch.setattr("explainers.graph.matching.skeleton", None)
     best = guess(weights, "mine.pth")[0]
     assert (best.architecture, best.exact) == ("torchvision/resnet50", True)
 

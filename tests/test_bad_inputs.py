@@ -30,12 +30,13 @@ from explainers.notes import read_names
 from explainers.preprocessing import Preprocessing
 from explainers.settings import read_file
 from tests import model_files, onnx_files, picture_files
-from tests.model_files import PICKLES, Touch, saved, tiny, zipped
+from tests.model_files import PICKLES, Touch, archived, assembled, saved, tiny, zipped
 from tests.picture_files import archive, dicom, dicom_file, enlarge, photo
 
 #: A file's name, its content that would like to make a marker file, and the words of the sentence that it gets.
 Bad = tuple[str, Callable[[Path], bytes], str]
 
+IMAGES = torch.zeros(2, 3, 8, 8)
 LAYERS = (Layer("conv1", "conv1", "Conv2d", (8, 4, 4), "channels first", (4, 4)),)
 
 
@@ -168,7 +169,23 @@ WEIGHTS: dict[str, Bad] = {
         "20,001 tensors of",
     ),
     "a checkpoint that fits nothing": ("tiny.pt", plain(lambda: saved(tiny().state_dict())), "No architecture of timm"),
-    "a whole pickled network": ("net.pt", plain(lambda: saved(tiny())), r"pickled object \(torch.nn"),
+    "a pickle of a text without end": (
+        "text.pt",
+        plain(lambda: assembled(b"\x8d" + bytes([255] * 6 + [127, 0]), b"a.")),
+        "bytes in a unicodestring8",
+    ),
+    "a pickle of a number of too many digits": (
+        "number.pt",
+        plain(lambda: assembled(b"L" + b"9" * 100_000 + b"L\n.")),
+        "4300 digits",
+    ),
+    "a pickle that reads what it never wrote": ("memory.pt", plain(lambda: assembled(b"h\x07.")), r"checkpoint \(7\)"),
+    "a pickle without end": ("end.pt", plain(lambda: assembled(b"]")), "pickle exhausted before seeing STOP"),
+    "a pickle nested without end": (
+        "deep.pt",
+        plain(lambda: assembled(b")" + b"\x85" * 1_000_000 + b"}h\x00K\x01s.".replace(b"h\x00", b"N"))),
+        "no named tensors",
+    ),
     "NaN weights": (
         "nan.pt",
         plain(lambda: saved(weights() | {"fc.bias": torch.full((7,), torch.nan)})),
@@ -189,6 +206,19 @@ WEIGHTS: dict[str, Bad] = {
         ),
         "compressed, overlap or share a name",
     ),
+    "a program whose values outgrow a batch": (
+        "program.pt2",
+        plain(model_files.outgrowing),
+        "compares the pictures of a batch",
+    ),
+    **{
+        f"a program that is {module.__name__}": ("program.pt2", plain(partial(archived, module(), IMAGES)), words)
+        for module, words in (
+            (model_files.Huge, "has a value .* of 8,000,000,000 bytes for one picture"),
+            (model_files.DecidedByNumbers, "depends on the picture"),
+            (model_files.Dropping, r"draws random numbers \(by torch.ops.aten.rand_like"),
+        )
+    },
     "a zip archive of pictures as a model": ("p.pt2", plain(nested_zip), "zip archive but not one that torch wrote"),
 }
 PICTURES: dict[str, Bad] = {

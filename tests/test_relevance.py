@@ -17,7 +17,7 @@ from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
 from explainers.attribution.batch import Batch
 from explainers.attribution.lrp import Lrp
-from explainers.errors import SelectionError, UnsupportedOperatorError
+from explainers.errors import SelectionError
 from explainers.graph.export import export
 from explainers.graph.model import Model
 from explainers.jobs import Passes, Progress, passes
@@ -621,21 +621,6 @@ def test_an_unknown_layer_is_refused() -> None:
     tape = recorded(small())
     with pytest.raises(SelectionError, match="no layer 'attic'"):
         relevance(tape, seeds(tape), stop="attic")
-
-
-def test_an_operator_without_a_rule_is_named_with_its_layer() -> None:
-    class Odd(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.twist = Calling(torch.erfinv, (4,))
-
-        def forward(self, images: Tensor) -> Tensor:
-            return self.twist(images)
-
-    model = export(Odd(), "odd", Preprocessing(size=(1, 4), mean=(0.5,), std=(0.5,)))
-    tape = recorded(model)
-    with pytest.raises(UnsupportedOperatorError, match=r"aten\.erfinv\.default in the layer twist"):
-        relevance(tape, seeds(tape))
 
 
 # Composites and seeds.

@@ -14,9 +14,11 @@ from explainers.graph import loader, sandbox
 from explainers.graph.export import export
 from explainers.graph.stored import keep, pack, unpack
 from explainers.preprocessing import Preprocessing
+from explainers.proposal import Output
 from explainers.relevance.propagation import propagate
 from explainers.relevance.tape import record
 from explainers.settings import make, settings
+from tests.model_files import archived
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,17 @@ def no_worker_stays():
 
 def test_a_worker_proposes_what_the_loader_does(checkpoint):
     assert sandbox.propose(checkpoint, "net.safetensors") == loader.propose(checkpoint, "net.safetensors")
+
+
+def test_a_worker_proposes_the_output_that_was_asked_for():
+    class Two(nn.Module):
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"scores": images.mean((2, 3)), "maps": images * 2}
+
+    data = archived(Two(), torch.zeros(2, 3, 8, 8))
+    proposed = sandbox.propose(data, "net.pt2", output="maps")
+    assert proposed.outputs == (Output("maps", (3, 8, 8)), Output("scores", (3,)))
+    assert proposed == loader.propose(data, "net.pt2", output="maps")
 
 
 def test_a_worker_hands_over_the_model_that_the_loader_makes(checkpoint):

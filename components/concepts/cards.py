@@ -74,7 +74,7 @@ def tell_tiles(scene: Scene) -> str:
     choice = CHOICES[scene.by].partition(" (")[0]
     return (
         f"{here}: red speaks for the class, blue against it. The others are its reference samples out of "
-        f"{len(scene.index):,} pictures: {choice[0].lower()}{choice[1:]}, cut to the concept and dark around it."
+        f"{scene.index.pictures:,} pictures: {choice[0].lower()}{choice[1:]}, cut to the concept and dark around it."
     )
 
 

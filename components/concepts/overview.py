@@ -56,7 +56,8 @@ def make_bars(scene: Scene, found: ConceptRelevance, concepts: Sequence[int]) ->
             scene.title(concept),
             float(found.shares[concept]),
             f"{found.shares[concept]:+.1%}",
-            f"{escape(scene.title(concept))}<br>relevance {found.relevance[concept]:+.3g} logit<br>"
+            f"{escape(scene.title(concept))}<br>"
+            f"relevance {found.relevance[concept]:+.3g} {escape(scene.info.score_unit)}<br>"
             f"{found.shares[concept]:+.1%} of all relevance<br>click for all about it",
         )
         for concept in concepts

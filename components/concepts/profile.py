@@ -57,7 +57,7 @@ def _draw_references(scene: Scene, concept: int) -> None:
 
 def _draw_rows(scene: Scene, concept: int, rows: dict[str, list[Reference]]) -> None:
     for by, references in rows.items():
-        st.markdown(f"**{ROWS[by].format(plain(scene.info.class_names[scene.target.index]))}**")
+        st.markdown(f"**{ROWS[by].format(plain(scene.name))}**")
         words = "In none of the reference pictures."
         draw_tiles(None, make_tiles(scene, scene.layer, concept, references), COUNT, words)
 
@@ -68,17 +68,17 @@ def draw_classes(scene: Scene, index: Index, concept: int) -> None:
     used = float(index.usage(scene.layer)[concept])
     st.markdown("**Which decisions it serves**")
     st.caption(
-        f"Mean relevance (logit) by the class that the model sees, for and against it. "
-        f"It carries more than 1 % of the relevance in **{used:.0%}** of {len(index):,} reference pictures."
+        f"Mean relevance ({plain(scene.info.score_unit)}) by the class that the model sees, for and against it. "
+        f"It carries more than 1 % of the relevance in **{used:.0%}** of {index.pictures:,} reference pictures."
     )
     strongest = found.loc[found["relevance"].abs().nlargest(CLASSES).index].sort_values("relevance", ascending=False)
     bars = [
         Bar(
-            scene.info.class_names[klass],
+            scene.info.decision_names[klass],
             row["relevance"],
             f"{row['relevance']:+.2f}",
-            f"{scene.info.class_names[klass]}<br>{row['samples']:.0f} pictures<br>"
-            f"for {row['positive']:+.3f}, against {row['negative']:+.3f} logit",
+            f"{scene.info.decision_names[klass]}<br>{row['samples']:.0f} pictures<br>"
+            f"for {row['positive']:+.3f}, against {row['negative']:+.3f} {scene.info.score_unit}",
         )
         for klass, row in zip(strongest.index.tolist(), strongest.to_dict("records"), strict=True)
     ]

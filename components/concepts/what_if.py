@@ -13,12 +13,14 @@ from components.concepts.links import clear_factors, factors
 from components.following import finished, follow
 from components.headline import plain
 from components.heatmap import describe
+from components.prediction import tell_score
 from components.references.samples import draw_here
 from components.scene import Scene
 from components.theme import ACCENT_WORDS
 from components.tiles import Tile, draw_tiles, encode_once
 from explainers.concepts.what_if import ChangeConcepts, WhatIf
 from explainers.info import ModelInfo
+from explainers.outputs import NUMBERS
 
 #: What a factor does, as said before a concept's name.
 VERBS = {0.0: "without", 0.5: "with less of", 2.0: "with more of"}
@@ -61,7 +63,7 @@ def _draw(scene: Scene, found: WhatIf, key: tuple[object, ...]) -> None:
             [
                 Tile(
                     encode_once((key, name), partial(draw_here, scene.seen.crop, found.heatmaps[place])),
-                    f"{name} · {found.outputs[place]:.2f} logit",
+                    f"{name} · {found.outputs[place]:.2f} {scene.info.score_unit}",
                     f"What speaks for the class, {name}. {describe(found.heatmaps[place])}",
                 )
                 for place, name in enumerate(("before", "after"))
@@ -89,12 +91,16 @@ def tabulate(info: ModelInfo, found: WhatIf, count: int = 5) -> str:
     shown = before.top(count) + [index for index in after.top(count) if index not in before.top(count)]
     rows = []
     for index in shown:
-        was, now = float(before.probabilities[index]), float(after.probabilities[index])
-        cells = [(was, index == before.top(1)[0]), (now, index == after.top(1)[0])]
+        cells = [(tell_score(info, one, index, 1), one.top(1)[0] == index) for one in (before, after)]
+        if info.kind == NUMBERS:
+            change = f"{after.logits[index] - before.logits[index]:+,.4g}"
+        else:
+            change = tell_points(float(before.probabilities[index]), float(after.probabilities[index]))
         rows.append(
             f'<span class="name">{escape(info.class_names[index])}</span>'
-            + "".join(f'<span class="value{" best" * best}">{share:.1%}</span>' for share, best in cells)
-            + f'<span class="value">{tell_points(was, now)}</span>'
+            + "".join(f'<span class="value{" best" * best}">{escape(said)}</span>' for said, best in cells)
+            + f'<span class="value">{change}</span>'
         )
-    head = "<b>Class</b>" + "".join(f'<b class="value">{name}</b>' for name in ("before", "after", "points"))
+    names = ("before", "after", "change" if info.kind == NUMBERS else "points")
+    head = "<b>Class</b>" + "".join(f'<b class="value">{name}</b>' for name in names)
     return f'<div class="lightbox-change">{head}{"".join(rows)}</div>'

@@ -55,7 +55,7 @@ def draw_decision(family: Family) -> AskedVerdict:
 
 def label_of(family: Family) -> int | None:
     """The class that the picture is labelled with, if it has strategies."""
-    names = [name.casefold() for name in family.scene.info.class_names]
+    names = [name.casefold() for name in family.scene.info.decision_names]
     label = (family.scene.picture.label or "").casefold()
     found = names.index(label) if label in names else None
     return found if found in family.strategies else None
@@ -65,7 +65,9 @@ def ask_verdict(family: Family, klass: int, thresholds: Thresholds) -> AskedVerd
     """Ask whether the picture's decision would be ordinary for a class."""
     scene, count = family.scene, family.count if klass == family.klass else 0
     question = JudgeDecision(tuple(family.strategies), count, thresholds.unusual, thresholds.unlike)
-    return question, CaseInIndex(scene.model, scene.picture, Target(klass), family.index, scene.layer)
+    return question, CaseInIndex(
+        scene.model, scene.picture, Target(scene.info.output_of(klass)), family.index, scene.layer
+    )
 
 
 def _tell_label(family: Family, decisions: Sequence[Decision]) -> None:

@@ -80,7 +80,7 @@ def draw_deviations(family: Family, decision: Decision) -> None:
     if not finished(jobs, "Drawing where each concept is"):
         return
     here, there = (job.result() for job in jobs)
-    seen = scene.info.preprocessing.crop(typical.pixels)
+    seen = scene.info.preprocessing.view(typical)
     references = follow_references(
         "deviating", scene, [(scene.layer, concept) for concept in concepts], scene.by, REFERENCES
     )

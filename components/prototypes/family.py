@@ -65,7 +65,7 @@ class Family:
     @property
     def klass(self) -> int:
         """The explained class."""
-        return self.scene.target.index
+        return self.scene.klass
 
     @cached_property
     def prototypes(self) -> Mapping[int, Sequence[Prototype]]:
@@ -94,7 +94,7 @@ class Family:
 
     def name(self, klass: int) -> str:
         """Name a class, "none" for no class."""
-        return self.scene.info.class_names[klass] if klass >= 0 else "none"
+        return self.scene.info.decision_names[klass] if klass >= 0 else "none"
 
 
 def own_references(workspace: Workspace) -> Workspace:
@@ -132,7 +132,14 @@ def choose_scene(chosen: ChosenCase) -> tuple[Scene, int]:
         layer = choose_layer(chosen.model, default_layer(chosen.model), "strategy_layer")
         count = choose_count()
     target = Target(chosen.alone.target().index)
-    return Scene(chosen.model, chosen.picture, target, layer, read_current_names(chosen.info)), count
+    decision = chosen.prediction.decision(chosen.info, target.index)
+    names = read_current_names(chosen.info)
+    return Scene(chosen.model, chosen.picture, target, layer, names, decision=decision), count
+
+
+def likely_decisions(chosen: ChosenCase) -> Sequence[int]:
+    """The decisions that the model comes nearest to, for this picture."""
+    return [chosen.prediction.decision(chosen.info, output) for output in chosen.prediction.top(LIKELY)]
 
 
 def find_family(scene: Scene, likely: Sequence[int], count: int) -> Family | None:
@@ -147,7 +154,7 @@ def find_family(scene: Scene, likely: Sequence[int], count: int) -> Family | Non
     (reading,) = follow("vectors", [(EmbedDecisions(), layer)])
     if not finished([reading], "Reading the index"):
         return None
-    vectors, klass = reading.result(), scene.target.index
+    vectors, klass = reading.result(), scene.klass
     classes = comparable_classes(vectors, (klass, *likely))
     if klass not in classes:
         _explain_lack(scene, vectors, classes)
@@ -161,9 +168,9 @@ def find_family(scene: Scene, likely: Sequence[int], count: int) -> Family | Non
 
 
 def _explain_lack(scene: Scene, vectors: Vectors, classes: Sequence[int]) -> None:
-    name = plain(scene.info.class_names[scene.target.index])
-    right = int((vectors.learnt & (vectors.classes == scene.target.index)).sum())
-    enough = plain(", ".join(scene.info.class_names[one] for one in classes[:6]))
+    name = plain(scene.name)
+    right = int((vectors.learnt & (vectors.classes == scene.klass)).sum())
+    enough = plain(", ".join(scene.info.decision_names[one] for one in classes[:6]))
     hint = (
         f"Under **Explain** in the sidebar, choose a class with enough: {enough}."
         if enough

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from math import isnan
 
 import streamlit as st
 
 from components.headline import plain
+from components.prediction import tell_share
 from components.prototypes.deviations import CONCEPTS, draw_bars_of
 from components.prototypes.family import Family
 from components.prototypes.pictures import draw_sample, make_samples
@@ -55,7 +57,8 @@ def draw_opened(family: Family, row: int) -> None:
         return
     says = escape(tile.says, quote=True)
     st.html(f'<img src="{tile.address}" alt="{says}" style="width:100%;max-width:260px;border-radius:6px">')
-    said = f"The model says **{family.call(int(one['predicted']))}**, {one['probability']:.0%}."
+    sure = "" if isnan(one["probability"]) else f", {tell_share(one['probability'])}"
+    said = f"The model says **{family.call(int(one['predicted']))}**{sure}."
     st.markdown(f"{said} Its label is **{plain(one['label_name'])}**." if one["label_name"] else said)
     klass = int(family.vectors.classes[row])
     if klass not in family.strategies:

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from components.following import finished, follow
 from components.headline import plain
 from components.heatmap import View, blend, locate
+from components.prediction import tell_score
 from components.prototypes.part_sources import LEARNT, find_sample, find_sources, find_splits
 from components.scene import Scene
 from components.session import open_picture, say_in_link
@@ -98,7 +99,7 @@ def _reject(prototypes: Collection[int]) -> None:
 def make_tiles(scene: Scene, found: PartMaps, source: Source) -> list[Tile]:
     """Draw the patch here and where it is, beside the training patch and the picture that it comes from."""
     sample = open_picture(find_sample(source))
-    there = scene.info.preprocessing.crop(sample.pixels)
+    there = scene.info.preprocessing.view(sample)
     here, number = scene.seen.crop, source.prototype
     box = box_around(found.place(number), found.maps.shape[1:], here.shape[:2], source.box)
     key = (scene.info.digest, scene.picture.digest, number)
@@ -155,7 +156,7 @@ def draw_change(scene: Scene, found: PartMaps, rejected: Collection[int], typica
         for without in ((), rejected)
     )
     rows = [
-        (name, f"{before.probabilities[index]:.0%}", f"{after.probabilities[index]:.0%}")
+        (name, tell_score(scene.info, before, index), tell_score(scene.info, after, index))
         for index, name in enumerate(scene.info.class_names)
     ]
     draw_table("this picture", rows)
@@ -231,7 +232,7 @@ def draw_check(
     tiles = []
     for row, klass in zip(pair.samples, pair.classes, strict=True):
         picture = open_picture(samples[row])
-        crop = partial(scene.info.preprocessing.crop, picture.pixels)
+        crop = partial(scene.info.preprocessing.view, picture)
         name = scene.info.class_names[klass]
         tiles.append(Tile(encode_once((scene.info.digest, picture.digest, "crop"), crop), name, picture.name))
     draw_tiles(None, tiles, 2, grow=False)

@@ -27,11 +27,11 @@ def draw_sample(family: Family, row: int) -> Tile:
     """Draw a sample with what it is labelled and what the model says; raises ImageError."""
     picture, one = open_picture(family.index.samples[row]), family.index.table.iloc[row]
     said = family.name(int(one["predicted"]))
-    caption = caption_of(said, str(one["label_name"]), family.scene.info.class_names)
+    caption = caption_of(said, str(one["label_name"]), family.scene.info.decision_names)
     sample = name_sample(one["name"], one["label_name"])
     return Tile(draw_crop(family.scene.info, picture), caption, f"{sample}: the model says {said}")
 
 
 def draw_crop(info: ModelInfo, picture: Picture) -> str:
     """Draw what the model sees of a picture, once in a session."""
-    return encode_once((info.digest, picture.digest, "crop"), partial(info.preprocessing.crop, picture.pixels))
+    return encode_once((info.digest, picture.digest, "crop"), partial(info.preprocessing.view, picture))

@@ -100,7 +100,7 @@ def draw_index(model: Any, layers: Sequence[str], references: References, second
     job = builds.get(references.store)
     building = job is not None and not wait([job])
     index = references.open()  # after the wait, for a short build ends in it
-    rows, whole = len(index) if index else 0, len(references.samples)
+    rows, whole = index.pictures if index else 0, len(references.samples)
     if job and building:
         with st.empty().container():  # the offer goes at once
             st.fragment(_draw_progress, run_every=1.0)(job, references, rows)

@@ -48,7 +48,10 @@ def follow_references(
     """Find the reference samples of concepts in the index and ask for their heatmaps; none without an index."""
     found = {(layer, concept): find_samples(scene, layer, concept, by, count) for layer, concept in concepts}
     asked = [
-        (DrawConcepts(layer=layer, concepts=(concept,)), Case(scene.model, picture, Target(klass)))
+        (
+            DrawConcepts(layer=layer, concepts=(concept,)),
+            Case(scene.model, picture, Target(scene.info.output_of(klass))),
+        )
         for (layer, concept), samples in found.items()
         for picture, klass in samples
     ]
@@ -64,7 +67,7 @@ def find_samples(scene: Scene, layer: str, concept: int, by: str, count: int) ->
     if index is None or layer not in index.recipe.layers:
         return []
     measure: By = "activation" if by == ACTMAX else "relevance"
-    rows = index.reference_samples(layer, concept, measure, count, scene.target.index if by == CLASS else None)
+    rows = index.reference_samples(layer, concept, measure, count, scene.klass if by == CLASS else None)
     values = index.concept(layer, concept, measure)
     found = []
     for row in rows[values[rows] > 0].tolist():  # a concept that does not matter in a picture cannot be shown by it
@@ -100,7 +103,7 @@ def make_tiles(scene: Scene, layer: str, concept: int, references: Sequence[Refe
         key = (scene.info.digest, reference.picture.digest, layer, concept, scores is None)
         address = encode_once(key, partial(draw_cut, scene, reference.picture, scores))
         words = tell_reference(scene, layer, concept, reference)
-        names = scene.info.class_names
+        names = scene.info.decision_names
         tiles.append(Tile(address, caption_of(names[reference.klass], reference.picture.label, names), words))
     return tiles
 
@@ -108,7 +111,7 @@ def make_tiles(scene: Scene, layer: str, concept: int, references: Sequence[Refe
 def tell_reference(scene: Scene, layer: str, concept: int, reference: Reference) -> str:
     """Say which picture a reference sample is, what the model says of it, and once it is known where the concept is."""
     sample = name_sample(reference.picture.name, reference.picture.label)
-    words = f"{sample}: the model says {scene.info.class_names[reference.klass]}"
+    words = f"{sample}: the model says {scene.info.decision_names[reference.klass]}"
     scores = peek_heatmap(concept, reference)
     if scores is None:
         return words
@@ -118,13 +121,13 @@ def tell_reference(scene: Scene, layer: str, concept: int, reference: Reference)
 
 def draw_cut(scene: Scene, picture: Picture, scores: Float32[np.ndarray, "h w"] | None) -> UInt8[np.ndarray, "h w 3"]:
     """Draw a reference sample cut to its concept, or whole as long as its heatmap is not there."""
-    crop = scene.info.preprocessing.crop(picture.pixels)
+    crop = scene.info.preprocessing.view(picture)
     return crop if scores is None else draw_reference(crop, scores, SIDE)
 
 
 def draw_whole(scene: Scene, concept: int, reference: Reference) -> UInt8[np.ndarray, "h w 3"]:
     """Draw all of a reference sample under its conditional heatmap, once that is there."""
-    crop = scene.info.preprocessing.crop(reference.picture.pixels)
+    crop = scene.info.preprocessing.view(reference.picture)
     scores = read_heatmap(concept, reference)
     return crop if scores is None else draw_here(crop, scores)
 
@@ -148,7 +151,7 @@ def look_closer(scene: Scene, concept: int, references: Sequence[Reference]) -> 
     for start in range(0, len(references), 4):
         part = references[start : start + 4]
         names = [(reference.picture.name, tell_reference(scene, scene.layer, concept, reference)) for reference in part]
-        crops = [scene.info.preprocessing.crop(reference.picture.pixels) for reference in part]
+        crops = [scene.info.preprocessing.view(reference.picture) for reference in part]
         plain = [
             encode_once((reference.picture.digest, "plain"), partial(np.asarray, crop))
             for reference, crop in zip(part, crops, strict=True)

@@ -86,11 +86,13 @@ class Lrp(RuleChoice, Method):
 
 def tell(found: Pass, scores: Float[Tensor, " batch"], row: int, drawn: float) -> Mapping[str, float]:
     """Say where the relevance of one image went."""
+    from explainers.relevance.step import GRADIENT
+
     ended = {kind: float(amounts[0, row]) for kind, amounts in found.ended.items()}
     rest = float(scores[row]) - drawn - sum(ended.values())
     return {
         "relevance at the output": float(scores[row]),
         "relevance in the map": drawn,
-        **{f"ended in {kind}": amount for kind, amount in ended.items()},
+        **{kind if kind == GRADIENT else f"ended in {kind}": amount for kind, amount in ended.items()},
         "elsewhere": rest,
     }

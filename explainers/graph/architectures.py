@@ -10,17 +10,13 @@ import difflib
 import hashlib
 import json
 import lzma
-import re
-from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import cache
 from itertools import compress
 from pathlib import Path
 
 from explainers.errors import ModelError
-from explainers.graph.checkpoint import Weights
-from explainers.graph.zoo import Shapes, all_architectures, kinds, shapes, skeleton
-from explainers.proposal import Guess
+from explainers.graph.zoo import Shapes, all_architectures, kinds, skeleton
 
 TABLE = Path(__file__).with_name("architectures.json.xz")
 
@@ -41,6 +37,10 @@ class Free:
         """How many classes (``unit`` 1000) or channels (``unit`` 3) a checkpoint has, 0 if it has no such tensor."""
         shape = found.get(self.name) or dict(enumerate(found.values())).get(self.position, ())
         return shape[self.axis] * unit // self.length if self.axis < len(shape) else 0
+
+    def resize(self, shape: tuple[int, ...], count: int, unit: int) -> tuple[int, ...]:
+        """The shape of this tensor for so many classes (``unit`` 1000) or channels (``unit`` 3)."""
+        return tuple(count * self.length // unit if axis == self.axis else length for axis, length in enumerate(shape))
 
 
 @dataclass(frozen=True)
@@ -84,62 +84,6 @@ def find(architecture: str) -> Fingerprint:
             + (f"Did you mean {' or '.join(near)}?" if near else "Choose one such as timm/resnet50.")
         )
     return fingerprints()[architecture]
-
-
-def guess(weights: Weights, file_name: str) -> tuple[Guess, ...]:
-    """Rank the architectures that a checkpoint may belong to: those that fit exactly, or else the three nearest."""
-    found = shapes(weights.tensors)
-    by_name, by_place = hash_names(found), hash_places(found) if weights.ordered else []
-    exact = [one.architecture for one in fingerprints().values() if fits(one, by_name, by_place)]
-    if exact:
-        ported = "_conv_stem.weight" in found  # a library whose weights came from TensorFlow, like timm's tf_ ones
-        exact.sort(key=lambda architecture: doubts(architecture, file_name, weights.ordered, ported))
-        return tuple(Guess(architecture, len(found), len(found)) for architecture in exact)
-    guesses = [Guess(one.architecture, overlap(one, found), len(found)) for one in nearest(by_name)]
-    return tuple(sorted(guesses, key=lambda one: -one.fitting))
-
-
-def fits(one: Fingerprint, by_name: Mapping[str, int], by_place: Sequence[int]) -> bool:
-    """Whether all tensors of a checkpoint have their places in an architecture, by name or else by position."""
-    if len(by_name) != one.tensors:
-        return False
-    free = {free.name: free.position for free in (*one.classifier, *one.stem)}
-    if (sum(by_name.values()) - sum(by_name.get(name, 0) for name in free)) % 2**64 == one.named:
-        return True
-    placed = sum(by_place) - sum(by_place[place] for place in free.values() if by_place)
-    return bool(by_place) and placed % 2**64 == one.ordered
-
-
-def doubts(architecture: str, file_name: str, torch_file: bool, ported: bool) -> tuple[object, ...]:
-    """Sort key among architectures of equal tensors: what the file is named after first, then the plainest name."""
-    library, _, name = architecture.partition("/")
-    named = name in re.sub(r"\W", "_", file_name.lower())
-    habitual = library == ("torchvision" if torch_file else "timm")
-    return name.startswith("tf_") != ported, -len(name) if named else 0, not habitual, len(name), name
-
-
-def nearest(by_name: Mapping[str, int], count: int = 3) -> list[Fingerprint]:
-    """The architectures whose sketches share most with a checkpoint; the plainest names first among equals."""
-    low = {value >> 32 for value in by_name.values()}
-    shared = {name: sum(value in low for value in one.sketch) for name, one in fingerprints().items()}
-    near = [one for name, one in fingerprints().items() if shared[name]]
-    near.sort(key=lambda one: (-shared[one.architecture], abs(one.tensors - len(by_name)), len(one.architecture)))
-    return near[:count]
-
-
-def overlap(one: Fingerprint, found: Shapes) -> int:
-    """How many tensors of a checkpoint have their places in an architecture, the free ones whatever their length."""
-    expected = skeleton(one.architecture, 1000)
-    free = {free.name for free in (*one.classifier, *one.stem)}
-    return sum(expected.get(name) == shape or name in free for name, shape in found.items())
-
-
-def measure(architecture: str, weights: Weights) -> tuple[int, int]:
-    """How many classes and input channels a checkpoint has; 1000 and 3 if that cannot be told."""
-    one, found = find(architecture), shapes(weights.tensors)
-    classes = [free.measure(found, 1000) for free in one.classifier]
-    channels = [free.measure(found, 3) for free in one.stem]
-    return next(filter(None, classes), 1000), next(filter(None, channels), 3)
 
 
 @cache

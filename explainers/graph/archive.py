@@ -12,16 +12,21 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+import torch
 from torch import Tensor
+from torch._export.serde.schema import ScalarType
 from torch.export import ExportedProgram
 from torch.export.pt2_archive import PT2ArchiveWriter
 from torch.export.pt2_archive._package import load_pt2
 
 from explainers.errors import ModelError, UnsafeFileError
-from explainers.graph.checkpoint import SAVE_LINE, open_zip, printable, read_pickle, telling
+from explainers.graph.checkpoint import open_zip, printable, read_pickle, telling
+from explainers.graph.program import EXPORT_AGAIN, CleanProgram, clean, clean_program, convert
+from explainers.proposal import Output
 from explainers.settings import settings
 
 #: What each member of an archive may be, after the archive's root folder.
@@ -31,64 +36,27 @@ MEMBERS = re.compile(
     r"|data/constants/(\w+_constants_config\.json|tensor_\d+)|data/sample_inputs/\w+\.pt|extra/.*"
 )
 
-#: Operators that read nothing but their inputs: no files (as aten::save and aten::from_file do), no unwritten memory.
-OPERATORS = """
-abs adaptive_avg_pool1d adaptive_avg_pool2d adaptive_max_pool1d adaptive_max_pool2d add addcdiv addcmul addmm amax amin
-alias arange argmax argmin avg_pool1d avg_pool2d avg_pool3d baddbmm batch_norm bitwise_not bmm broadcast_to cat ceil
-celu channel_shuffle chunk clamp clamp_max clamp_min clone col2im constant_pad_nd contiguous conv1d conv2d conv3d
-conv_transpose1d conv_transpose2d conv_transpose3d convolution copy cos cumsum detach diagonal div dot dropout einsum
-elu embedding eq erf exp expand expand_as expm1 eye feature_dropout fill flatten flip floor floor_divide full full_like
-gather ge gelu glu group_norm gt hardsigmoid hardswish hardtanh im2col index index_select instance_norm layer_norm le
-leaky_relu lift_fresh lift_fresh_copy linalg_vector_norm linear log log1p log_softmax logical_and logical_not
-logical_or logsumexp lstm lt masked_fill matmul max max_pool1d max_pool2d max_pool3d maximum mean min minimum mish mm
-movedim mul mv narrow native_group_norm native_layer_norm ne neg new_full new_ones new_zeros norm ones ones_like pad
-permute pixel_shuffle pixel_unshuffle pow prelu prod reciprocal relu relu6 remainder repeat repeat_interleave reshape
-reshape_as rms_norm roll round rsqrt rsub scaled_dot_product_attention select selu sigmoid sign silu sin slice softmax
-softplus split split_with_sizes sqrt square squeeze stack std sub sum swapaxes swapdims sym_size t tanh threshold tile
-to topk transpose tril triu type_as unbind unflatten unfold unsqueeze upsample_bicubic2d upsample_bilinear2d
-upsample_linear1d upsample_nearest1d upsample_nearest2d var var_mean view view_as where zero zeros zeros_like
-_adaptive_avg_pool2d _assert_tensor_metadata _convolution _log_softmax _softmax _to_copy _unsafe_view
-_upsample_bicubic2d_aa _upsample_bilinear2d_aa
-"""
-
-#: Arithmetic on symbolic sizes.
-SIZE_OPERATORS = "add sub mul floordiv truediv mod neg eq ne lt le gt ge"
-
-#: Functions in symbolic sizes (sympy's srepr), which torch evaluates as Python.
-SIZE_FUNCTIONS = (
-    "Add Mul Integer Rational Max Min FloorDiv CleanDiv CeilDiv Mod PythonMod IntTrueDiv ToFloat FloorToInt CeilToInt "
-    "TruncToInt Equality Unequality StrictGreaterThan StrictLessThan GreaterThan LessThan"
-)
-SYMBOL = re.compile(r"Symbol\('[suz]\d{1,6}'(, (positive|nonnegative|integer)=(True|False))*\)")
-
-#: What a text in a program may be, by the field that it stands in; names, for any other field.
-NAME = re.compile(r"((?!__)\w+(\.(?!__)\w+)*)?", re.ASCII)
-TEXTS = {
-    "nn_module_stack": re.compile(r"[\w.,;@()\[\]<>' -]*"),
-    "as_string": re.compile(r"[\w ,.>-]{0,100}", re.ASCII),
-    "torch_version": re.compile(r"[\w.+-]{0,50}", re.ASCII),
+#: What a serialised program calls the types of which the numbers become single.
+TYPES = {
+    ScalarType.HALF: torch.float16,
+    ScalarType.BFLOAT16: torch.bfloat16,
+    ScalarType.DOUBLE: torch.float64,
+    ScalarType.COMPLEXHALF: torch.complex32,
+    ScalarType.COMPLEXDOUBLE: torch.complex128,
 }
 
-#: How every program is called: with one positional argument, giving one tensor.
-LEAF: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
-ARGUMENTS: dict[str, Any] = {"type": "builtins.tuple", "context": "null", "children_spec": [LEAF]}
-KEYWORDS: dict[str, Any] = {"type": "builtins.dict", "context": "[]", "children_spec": []}
-CALL: dict[str, Any] = {
-    "inputs": [],
-    "outputs": [],
-    "in_spec": json.dumps([1, {"type": "builtins.tuple", "context": "null", "children_spec": [ARGUMENTS, KEYWORDS]}]),
-    "out_spec": json.dumps([1, LEAF]),
-    "forward_arg_names": None,
-}
 
-EXPORT_AGAIN = (
-    "Write it by `torch.export.save(torch.export.export(model.eval(), (images,), "
-    'dynamic_shapes=({0: torch.export.Dim("batch")},)), "model.pt2")`, where images is a batch of two.'
-)
+@dataclass(frozen=True, eq=False)
+class Archive:
+    """An opened archive: its program, and what there is to say and to choose of."""
+
+    program: ExportedProgram
+    outputs: tuple[Output, ...]
+    notes: tuple[str, ...]
 
 
-def open_archive(data: bytes) -> ExportedProgram:
-    """Open the program in a ``.pt2`` archive.
+def open_archive(data: bytes, output: str | None = None) -> Archive:
+    """Open the program in a ``.pt2`` archive; ``output`` is the name of one of several that it gives.
 
     Raises UnsafeFileError for anything that could run code, ModelError for an archive that is damaged or whose program
     does not take one batch, of open size, of images of one size.
@@ -96,12 +64,17 @@ def open_archive(data: bytes) -> ExportedProgram:
     with telling("The archive cannot be opened", EXPORT_AGAIN):
         archive = open_zip(data)
         members = {name.partition("/")[2]: archive.read(name) for name in archive.namelist()}
-        check_members(members)
-        return load_pt2(rewrite(members)).exported_programs["model"]
+        member = find_program(members)
+        cleaned = clean_program(read_json(members[member]), output)
+        rewritten = rewrite(members, PurePosixPath(member).stem, cleaned)
+        return Archive(load_pt2(rewritten).exported_programs["model"], cleaned.outputs, cleaned.notes)
 
 
-def check_members(members: Mapping[str, bytes]) -> None:
-    """Raise an error unless an archive has one program, and nothing that torch would unpickle or run."""
+def find_program(members: Mapping[str, bytes]) -> str:
+    """The member that is an archive's program.
+
+    Raises an error unless there is one, and nothing that torch would unpickle or run.
+    """
     for name, content in members.items():
         if not MEMBERS.fullmatch(name):
             raise UnsafeFileError(
@@ -113,6 +86,7 @@ def check_members(members: Mapping[str, bytes]) -> None:
     programs = [name for name in members if name.startswith("models/")]
     if len(programs) != 1:
         raise ModelError(f"The archive has {len(programs)} programs; Lightbox opens one. {EXPORT_AGAIN}")
+    return programs[0]
 
 
 def check_plain(content: Any) -> None:
@@ -134,21 +108,30 @@ def check_plain(content: Any) -> None:
             )
 
 
-def rewrite(members: Mapping[str, bytes]) -> io.BytesIO:
+def rewrite(members: Mapping[str, bytes], model: str, program: CleanProgram) -> io.BytesIO:
     """Write a new archive with the cleaned program and plain tensors, without the pickled sample inputs."""
-    (program,) = (name for name in members if name.startswith("models/"))
-    model = PurePosixPath(program).stem
     buffer = io.BytesIO()
     with PT2ArchiveWriter(buffer) as writer:
-        writer.write_string("models/model.json", json.dumps(clean_program(read_json(members[program]))))
+        writer.write_string("models/model.json", json.dumps(program.content))
         writer.write_bytes("data/sample_inputs/model.pt", b"")
         for folder, kind in (("weights", "weight"), ("constants", "tensor")):
             payload = clean_payload(read_json(members[f"data/{folder}/{model}_{folder}_config.json"]), kind)
-            writer.write_string(f"data/{folder}/model_{folder}_config.json", json.dumps(payload))
-            for member in {entry["path_name"] for entry in payload["config"].values()}:
-                writer.write_bytes(f"data/{folder}/{member}", members[f"data/{folder}/{member}"])
+            written = json.dumps(convert(payload, program.precision))
+            writer.write_string(f"data/{folder}/model_{folder}_config.json", written)
+            types = {one["path_name"]: one["tensor_meta"]["dtype"] for one in payload["config"].values()}
+            for member, dtype in types.items():
+                content = members[f"data/{folder}/{member}"]
+                changes = dtype in program.precision and content
+                writer.write_bytes(f"data/{folder}/{member}", single(content, dtype) if changes else content)
     buffer.seek(0)
     return buffer
+
+
+def single(content: bytes, dtype: int) -> bytes:
+    """Numbers of half or double precision in single precision."""
+    numbers = torch.frombuffer(bytearray(content), dtype=TYPES[ScalarType(dtype)])
+    made: bytes = numbers.to(torch.complex64 if numbers.is_complex() else torch.float32).numpy().tobytes()
+    return made
 
 
 def read_json(content: bytes) -> Any:
@@ -157,79 +140,6 @@ def read_json(content: bytes) -> Any:
     if not isinstance(found, dict):
         raise ModelError(f"The archive's program is no JSON object. {EXPORT_AGAIN}")
     return found
-
-
-def clean_program(program: dict[str, Any]) -> dict[str, Any]:
-    """Keep of a serialised program what is needed to run it, all texts checked; raises UnsafeFileError."""
-    module = program["graph_module"]
-    check_counts(module["signature"])
-    kept = ("opset_version", "range_constraints", "schema_version", "verifiers", "torch_version")
-    return {
-        **clean({key: program[key] for key in kept}),
-        "guards_code": [],
-        "graph_module": {
-            "graph": clean(module["graph"]),
-            "signature": clean(module["signature"]),
-            "module_call_graph": [{"fqn": "", "signature": CALL}],
-            "metadata": {},
-            "treespec_namedtuple_fields": {},
-        },
-    }
-
-
-def check_counts(signature: dict[str, Any]) -> None:
-    """Raise ModelError unless a program takes one input and does nothing but give one output."""
-    inputs = sum("user_input" in spec for spec in signature["input_specs"])
-    outputs = len(signature["output_specs"])
-    if (inputs, outputs) != (1, 1):
-        raise ModelError(
-            f"Inputs of the program: {inputs}, outputs (and updates of its own state): {outputs}; Lightbox explains "
-            f"models that map one batch of images to one tensor. {EXPORT_AGAIN}"
-        )
-
-
-def clean(item: Any, field: str = "") -> Any:
-    """Copy plain data with every text checked by the field that it stands in; devices become the CPU."""
-    if isinstance(item, str):
-        return check_text(item, field)
-    if isinstance(item, list):
-        return [clean(one, field) for one in item]
-    if not isinstance(item, dict):
-        return item
-    if field in ("device", "as_device"):
-        return {"type": "cpu", "index": None}
-    if field == "metadata":
-        item = {"nn_module_stack": item.get("nn_module_stack", "")}
-    return {check_text(key, "name"): clean(one, key) for key, one in item.items()}
-
-
-def check_text(text: str, field: str) -> str:
-    """Give a text back if it is harmless in its field; raises UnsafeFileError."""
-    special = {"target": is_operator, "as_operator": is_operator, "expr_str": is_size}
-    if not special.get(field, TEXTS.get(field, NAME).fullmatch)(text):
-        raise UnsafeFileError(
-            f"The program has '{printable(text)}' as {field}, which is none of the operators, names and sizes that are "
-            f"accepted from an archive, so it was not opened. Upload the weights alone, by {SAVE_LINE}, if you can."
-        )
-    return text
-
-
-def is_operator(target: str) -> bool:
-    """Whether a call goes to a listed operator, in place or not."""
-    if match := re.fullmatch(r"torch\.ops\.aten\.(\w+?)_?\.\w+", target, re.ASCII):
-        return match[1] in OPERATORS.split()
-    return target in [f"_operator.{name}" for name in SIZE_OPERATORS.split()]
-
-
-def is_size(expression: str) -> bool:
-    """Whether a symbolic size is nothing but sums, products and the like of symbols and whole numbers."""
-    rest = SYMBOL.sub("", expression)
-    words = re.findall(r"[A-Za-z_]\w*", rest)
-    return (
-        len(expression) <= 1000
-        and bool(re.fullmatch(r"[\w(), -]*", rest, re.ASCII))
-        and set(words) <= set(SIZE_FUNCTIONS.split())
-    )
 
 
 def clean_payload(config: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -253,14 +163,12 @@ def clean_payload(config: dict[str, Any], kind: str) -> dict[str, Any]:
     return {"config": clean(config["config"])}
 
 
-def signature(program: ExportedProgram) -> tuple[int, tuple[int, int], int]:
-    """The input's channels and its (height, width), and the number of classes.
-
-    Raises ModelError unless the input is one batch, of open size, of images of one size, and the output a tensor.
-    """
-    names = (*program.graph_signature.user_inputs, *program.graph_signature.user_outputs)
-    images, scores = (node.meta.get("val") for node in program.graph.nodes if node.name in names)
-    if not isinstance(images, Tensor) or not isinstance(scores, Tensor) or images.dim() != 4 or scores.dim() < 2:
+def check_images(program: ExportedProgram) -> None:
+    """Raise ModelError unless the input is one batch, of open size, of images of one size."""
+    (images,) = (
+        node.meta.get("val") for node in program.graph.nodes if node.name in program.graph_signature.user_inputs
+    )
+    if not isinstance(images, Tensor) or images.dim() != 4:
         raise ModelError(f"The program does not map images (batch, channels, height, width) to scores. {EXPORT_AGAIN}")
     batch, *image = images.shape
     if isinstance(batch, int) or not all(isinstance(length, int) for length in image):
@@ -269,5 +177,3 @@ def signature(program: ExportedProgram) -> tuple[int, tuple[int, int], int]:
             f"The program takes inputs of {found}; leave the number of images, the first, open and no other. "
             f"{EXPORT_AGAIN}"
         )
-    channels, height, width = image
-    return channels, (height, width), int(scores.shape[1])

@@ -1,47 +1,39 @@
-"""Checkpoints: the weights of a model in a file that cannot run code, as names and tensors."""
+"""Files of weights, read as names and tensors without running anything that is in them."""
 
 from __future__ import annotations
 
 import io
-import pickle
-import pickletools
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 from jaxtyping import Shaped
 from torch import Tensor
-from torch._weights_only_unpickler import _get_allowed_globals
+from torch.storage import _storage_type_to_dtype_map
 
 from explainers.errors import LightboxError, ModelError, UnsafeFileError
+from explainers.graph.pickles import ForeignNameError, Name, Reader
 from explainers.settings import settings
-
-#: Where training scripts keep the weights inside a checkpoint; averaged weights come first, they predict best.
-WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model", "net", "weights", "params")
-
-#: What wrappers of modules put before every name.
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.")
 
 SAVE_LINE = '`torch.save(model.state_dict(), "weights.pt")`'
 
 
-@dataclass(frozen=True)
-class Weights:
-    """The named tensors of a checkpoint, in the file's order, and notes on what was unwrapped to get at them.
+#: How pickles of protocol 2 and later begin, and which number files of torch before 1.6 have first.
+PICKLE = b"\x80"
+MAGIC = 0x1950A86A20F9469CFC6C
 
-    ``ordered`` tells whether that order is the one in which the author's modules were made.
-    """
+#: The types of storages by the names of their classes.
+STORAGES = {
+    **{name: dtype for name, dtype in _storage_type_to_dtype_map().items() if not name.startswith("Q")},
+    "UntypedStorage": torch.uint8,
+}
 
-    tensors: dict[str, Shaped[Tensor, "..."]]
-    ordered: bool
-    notes: tuple[str, ...] = ()
 
-
-def read_safetensors(data: bytes) -> Weights:
+def read_safetensors(data: bytes) -> dict[str, Shaped[Tensor, "..."]]:
     """Read a safetensors file; raises ModelError if it is damaged or too large."""
     import safetensors.torch
 
@@ -52,29 +44,101 @@ def read_safetensors(data: bytes) -> Weights:
             f"{settings().model_header:,}. The file is damaged or cut off; copy it again."
         )
     with telling("The safetensors file is damaged", "Save it again."):
-        return unwrap(safetensors.torch.load(data), ordered=False)
+        return dict(safetensors.torch.load(data))
 
 
-def read_checkpoint(data: bytes) -> Weights:
-    """Read a file of ``torch.save`` that holds nothing but tensors and plain containers.
+def read_pickle(data: bytes, nested: bool = False) -> Any:
+    """Read a file of ``torch.save`` or ``pickle.dump`` as plain data; nothing that it names is imported or called.
 
-    Raises UnsafeFileError if it holds anything else, ModelError if it is damaged or holds no weights.
+    Tensors come as tensors, other objects as stand-ins of ``explainers.graph.pickles``. ``nested`` files are those
+    within a pickle. Raises UnsafeFileError if it names what no checkpoint needs, ModelError if it is damaged.
     """
-    return unwrap(read_pickle(data), ordered=True)
-
-
-def read_pickle(data: bytes) -> Any:
-    """Load a file of ``torch.save`` by torch's restricted reader, which calls nothing that the file names."""
     with telling("The file is no readable checkpoint", f"Save it again by {SAVE_LINE}."):
         try:
-            return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
-        except pickle.UnpicklingError:
-            if foreign := foreign_global(data):
-                raise UnsafeFileError(
-                    f"The file holds a pickled object ({foreign}), which could run code when opened, so it was not "
-                    f"opened. Save the weights alone, by {SAVE_LINE}, and upload that."
-                ) from None
-            raise
+            return read_series(data, nested) if data[:1] == PICKLE else read_zipped(data)
+        except ForeignNameError as error:
+            raise UnsafeFileError(
+                f"The file holds a pickled object ({printable(str(error), 100)}), which could run code when opened, "
+                f"so it was not opened. Save the weights alone, by {SAVE_LINE}, and upload that."
+            ) from None
+
+
+def read_zipped(data: bytes) -> Any:
+    """Read an archive of ``torch.save``: a pickle, and a member for each storage."""
+    archive = open_zip(data)
+    check_entries(archive, len(data))
+    if min(entry.header_offset for entry in archive.infolist()):
+        raise ValueError("it is the end of an archive, or one within another")
+    main = min((name for name in archive.namelist() if name.endswith("data.pkl")), key=len)
+    root = main.removesuffix("data.pkl")
+    if f"{root}byteorder" in archive.namelist() and archive.read(f"{root}byteorder") != b"little":
+        raise ModelError(f"The file was saved on a big-endian machine. Save it again elsewhere, by {SAVE_LINE}.")
+    members = cache(lambda key: archive.read(f"{root}data/{key}"))
+
+    def resolve(identity: Any) -> Any:
+        key, dtype, length, _ = read_identity(identity)
+        return slice_bytes(members(key), dtype, length, 0) if dtype else Name(key)
+
+    return Reader(resolve).read(io.BytesIO(archive.read(main)))
+
+
+def read_series(data: bytes, nested: bool) -> Any:
+    """Read pickles one after another, as torch wrote them before 1.6, with all storages behind; or one pickle alone."""
+    stream = io.BytesIO(data)
+    content = Reader(lambda identity: read_within(identity, nested)).read(stream)
+    if not isinstance(content, int) or content != MAGIC:
+        return content
+    for _ in ("protocol", "machine"):
+        Reader(read_identity).read(stream)
+    start, kinds = stream.tell(), dict[str, torch.dtype]()
+
+    def measure(identity: Any) -> Any:
+        key, dtype, length, view = read_identity(identity)
+        kinds.update({key: dtype} if dtype else {})
+        storage = torch.empty(length, dtype=dtype, device="meta") if dtype else Name(key)
+        return storage[view] if isinstance(storage, Tensor) else storage
+
+    Reader(measure).read(stream)
+    storages: dict[str, Any] = {}
+    for key in Reader(read_identity).read(stream):
+        length, dtype = int.from_bytes(stream.read(8), "little"), kinds[key]
+        storages[key] = slice_bytes(data, dtype, length, stream.tell())
+        stream.seek(length * dtype.itemsize, io.SEEK_CUR)
+
+    def resolve(identity: Any) -> Any:
+        key, dtype, _, view = read_identity(identity)
+        return storages[key][view] if dtype else Name(key)
+
+    stream.seek(start)
+    return Reader(resolve).read(stream)
+
+
+def read_within(identity: Any, nested: bool) -> Any:
+    """What a plain pickle keeps in itself as a file of ``torch.save``; one that holds another is refused."""
+    if nested or not isinstance(identity, tuple) or identity[0] != "bytes" or not isinstance(identity[1], bytes):
+        raise ValueError("it refers to data that are not in the file")
+    return read_pickle(identity[1], nested=True)
+
+
+def read_identity(identity: Any) -> tuple[str, torch.dtype | None, int, slice]:
+    """The key, type, length and part of a storage by its persistent id; classes and quantised numbers have no type."""
+    if isinstance(identity, tuple) and identity[:1] == ("module",) and isinstance(identity[1], Name):
+        return identity[1].text, None, 0, slice(None)
+    tag, kind, key, _, length, *view = identity
+    if tag != "storage" or not isinstance(kind, Name) or not isinstance(key, str) or not isinstance(length, int):
+        raise ValueError("it refers to data that are no storage")
+    part = slice(None)
+    if view and view[0] is not None:
+        _, offset, size = view[0]
+        part = slice(offset, offset + size)
+    return key, STORAGES.get(kind.text.rpartition(".")[2]), length, part
+
+
+def slice_bytes(data: bytes, dtype: torch.dtype, length: int, start: int) -> Shaped[Tensor, " length"]:
+    """Numbers out of a file's bytes, which are not copied."""
+    if length < 0 or start + length * dtype.itemsize > len(data):
+        raise ValueError("a storage is cut off")
+    return torch.frombuffer(data, dtype=dtype, count=length, offset=start) if length else torch.empty(0, dtype=dtype)
 
 
 def open_zip(data: bytes) -> zipfile.ZipFile:
@@ -92,62 +156,6 @@ def check_entries(archive: zipfile.ZipFile, size: int) -> None:
         raise ModelError(
             "The archive's members are compressed, overlap or share a name, which torch never writes. "
             f"Save the model again, by {SAVE_LINE}."
-        )
-
-
-def foreign_global(data: bytes) -> str | None:
-    """The first function or class that a pickle would import and torch does not allow, found without unpickling."""
-    texts: list[str] = []
-    try:
-        if zipfile.is_zipfile(io.BytesIO(data)):
-            archive = open_zip(data)
-            data = next((archive.read(name) for name in archive.namelist() if name.endswith("data.pkl")), b"")
-        stream = io.BytesIO(data)
-        while stream.tell() < len(data):  # older files of torch.save are several pickles one after another
-            for code, argument, _ in pickletools.genops(stream):
-                texts += [argument] if isinstance(argument, str) else []
-                named = ".".join(texts[-2:]) if code.name == "STACK_GLOBAL" else str(argument).replace(" ", ".")
-                if code.name in ("GLOBAL", "INST", "STACK_GLOBAL") and named not in _get_allowed_globals():
-                    return printable(named, 100)
-    except (ValueError, IndexError, zipfile.BadZipFile):
-        pass  # what follows the pickles is raw tensors, or the file is damaged
-    return None
-
-
-def unwrap(content: Any, ordered: bool) -> Weights:
-    """Find the state dict in a checkpoint and take away what wrappers put before its names."""
-    notes: list[str] = []
-    for _ in WRAPPERS:  # not "while": a pickle may hold itself
-        if wrapper := find_wrapper(content):
-            content = content[wrapper]
-            notes.append(f"The weights were taken from the checkpoint's entry '{wrapper}'.")
-    items = content.items() if isinstance(content, Mapping) else ()
-    tensors = {
-        key: item for key, item in items if isinstance(key, str) and isinstance(item, Tensor) and key != "n_averaged"
-    }
-    check_bounds(tensors)
-    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in tensors)), None):
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-        notes.append(f"The names in the file were prefixed by '{prefix}', which was taken away.")
-    return Weights(tensors, ordered, tuple(notes))
-
-
-def find_wrapper(content: Any) -> str | None:
-    """The key under which a training script's checkpoint keeps the weights, None if there is none."""
-    if not isinstance(content, Mapping):
-        return None
-    return next((key for key in WRAPPERS if isinstance(content.get(key), Mapping) and content[key]), None)
-
-
-def check_bounds(tensors: Mapping[str, Shaped[Tensor, "..."]]) -> None:
-    """Raise ModelError unless there are tensors, not too many and not too large."""
-    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    if not tensors:
-        raise ModelError(f"The file holds no named tensors. Save the model's weights by {SAVE_LINE}.")
-    if len(tensors) > settings().model_tensors or size > settings().model_bytes:
-        raise ModelError(
-            f"The file holds {len(tensors):,} tensors of {size:,} bytes; at most {settings().model_tensors:,} tensors "
-            f"and {settings().model_bytes:,} bytes are loaded."
         )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 
 from explainers.errors import ModelError
@@ -17,6 +20,9 @@ MAX_BYTES = 16 << 20
 NAME_TITLES = ("name", "class", "class_name", "classname", "class name", "label", "label_name", "title")
 INDEX_TITLES = ("index", "id", "class_id", "class_index", "class id", "class index", "label_id", "idx", "number", "")
 
+#: Where configurations keep class names: Hugging Face, COCO, torchvision, ultralytics, and others.
+ENTRIES = ("id2label", "categories", "class_to_idx", "names", "class_names", "classes", "labels")
+
 
 @cache
 def imagenet_names() -> tuple[str, ...]:
@@ -27,24 +33,55 @@ def imagenet_names() -> tuple[str, ...]:
 
 
 def read_class_names(data: bytes, file_name: str) -> tuple[str, ...]:
-    """Read class names in the order of the model's outputs from a text, CSV or JSON file.
+    """Read class names in the order of the model's outputs from a text, CSV, JSON or YAML file.
 
-    Text has one name a line. CSV has a column of names (the last unless a title says otherwise) and may have one of
-    indices. JSON is a list of names, an object of names by index, or of indices by name. Raises ModelError.
+    Text has one name a line, which may begin with its index or its WordNet number. CSV has a column of names (the last
+    unless a title says otherwise) and may have one of indices. JSON and YAML hold a list of names, names by index,
+    indices by name, or categories with ids, alone or in a configuration (Hugging Face's config.json, COCO, data.yaml).
+    Raises ModelError.
     """
     if len(data) > MAX_BYTES:
         raise ModelError(f"The file of class names has {len(data):,} bytes; at most {MAX_BYTES:,} are read.")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ModelError("The file of class names is not text in UTF-8. Save it as UTF-8 text, CSV or JSON.") from None
+    text = decode(data)
     if text.lstrip().startswith(("[", "{")):
-        names = read_json(text)
+        names = read_content(parse_json(text))
+    elif file_name.lower().endswith((".yaml", ".yml")):
+        names = read_content(parse_yaml(text))
     elif file_name.lower().endswith((".csv", ".tsv")):
         names = read_csv(text)
     else:
-        names = [line.strip() for line in text.strip().splitlines()]
+        names = read_lines(text)
     return check_names(names)
+
+
+def decode(data: bytes) -> str:
+    """Decode a text in UTF-8, in UTF-16 with its mark, or as Windows writes it in the west; raises ModelError."""
+    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    for encoding in ("utf-16",) if marked else ("utf-8-sig", "cp1252"):
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if encoding == "utf-8-sig" or all(letter.isprintable() or letter.isspace() for letter in text):
+            return text
+    raise ModelError("The file of class names is not text in UTF-8. Save it as UTF-8 text, CSV or JSON.")
+
+
+def read_lines(text: str) -> list[str]:
+    """Read one name a line; what stands before all of them, indices that count or WordNet numbers, is no part of them.
+
+    Indices stay if the names without them are not all different, as in "grade 1" written "1 grade".
+    """
+    lines = [line.strip() for line in text.strip().splitlines()]
+    if lines and all(re.match(r"n\d{8}\s+\S", line) for line in lines):
+        return [line[9:].strip() for line in lines]
+    numbered = [
+        match.groups() for line in lines if (match := re.fullmatch(r"(\d{1,9})(?:\s*[:;.,)]\s*|\s+)(\S.*)", line))
+    ]
+    if len(numbered) == len(lines) == len({name for _, name in numbered}):
+        with suppress(ModelError):
+            return in_order([(index, name) for index, name in numbered])
+    return lines
 
 
 def check_names(names: list[str]) -> tuple[str, ...]:
@@ -58,20 +95,47 @@ def check_names(names: list[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def read_json(text: str) -> list[str]:
-    """Read names from a JSON list, from names by index, or from indices by name."""
+def parse_json(text: str) -> object:
+    """Parse JSON, or a dict as Python writes it, which YAML reads too; raises ModelError."""
     try:
-        content = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
+        if text.lstrip().startswith("{"):
+            with suppress(ModelError):
+                return parse_yaml(text)
         raise ModelError(f"The class names are no valid JSON ({error}). Give a list of names.") from None
+
+
+def parse_yaml(text: str) -> object:
+    """Parse YAML as texts in lists and mappings, so that "no" stays a name; raises ModelError."""
+    import yaml
+
+    try:
+        return yaml.load(text, yaml.BaseLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise ModelError("The class names are no valid YAML. Give a list of names, one to a line.") from None
+
+
+def read_content(content: object) -> list[str]:
+    """Read names from a list, from a mapping of names and indices, or from the entry of a configuration with either."""
+    for key in ENTRIES:
+        if isinstance(content, dict) and isinstance(content.get(key), list | dict) and content[key]:
+            content = content[key]
     if isinstance(content, dict):
         pairs = [(key, item[-1] if isinstance(item, list) and item else item) for key, item in content.items()]
         return in_order(pairs if all(is_index(key) for key in content) else [(item, key) for key, item in pairs])
+    if isinstance(content, list) and content and all(is_category(item) for item in content):
+        return [item["name"].strip() for item in sorted(content, key=lambda item: item["id"])]
     if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
         raise ModelError(
             "The class names in JSON are neither a list of names nor names and indices. Give a list of names."
         )
     return [name.strip() for name in content]
+
+
+def is_category(item: object) -> bool:
+    """Whether an item is a category as COCO has them: with a number and a name."""
+    return isinstance(item, dict) and isinstance(item.get("id"), int) and isinstance(item.get("name"), str)
 
 
 def read_csv(text: str) -> list[str]:
@@ -100,7 +164,12 @@ def read_csv(text: str) -> list[str]:
 
 def is_index(value: object) -> bool:
     """Whether a value of a file counts a class."""
-    return isinstance(value, int | str) and str(value).strip().isdecimal() and len(str(value)) <= 9
+    return (
+        isinstance(value, int | str)
+        and not isinstance(value, bool)
+        and str(value).strip().isdecimal()
+        and len(str(value)) <= 9
+    )
 
 
 def in_order(pairs: Sequence[tuple[object, object]]) -> list[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
-import operator
 import threading
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +20,54 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from explainers.errors import ModelError
-from explainers.graph.model import Model, constant
+from explainers.graph.branches import fold_layers
+from explainers.graph.cuts import sizes
+from explainers.graph.decomposition import write_out
+from explainers.graph.ends import show_both_sides, tidy_output
+from explainers.graph.folding import fold_constants
+from explainers.graph.functional import inline_wrapped, make_functional, without_shared_changes
+from explainers.graph.model import Model
 from explainers.info import Layer, ModelInfo
+from explainers.outputs import BINARY, CLASSES, check_kind, count_names, guess_kind, name_outputs
 from explainers.preprocessing import Preprocessing
-
-aten = torch.ops.aten
 
 #: Held while torch traces: its tracer keeps state for the whole process, which two threads at once would mix up.
 _tracing = threading.Lock()
 
-#: Operators that do nothing at inference.
-IDENTITIES = frozenset(
-    {
-        aten.dropout.default,
-        aten.dropout_.default,
-        aten.feature_dropout.default,
-        aten.feature_dropout_.default,
-        aten.alpha_dropout.default,
-        aten.detach.default,
-        aten.alias.default,
-    }
-)
+
+@dataclass(frozen=True)
+class Reading:
+    """What a person chose, or a file proposes, of how a model is read: names, and what its outputs mean.
+
+    ``kind`` is one of ``explainers.outputs.KINDS``, guessed if empty; ``unit`` and ``usual`` are of numbers.
+    """
+
+    class_names: Sequence[str] = ()
+    kind: str = ""
+    unit: str = ""
+    usual: Sequence[float] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A traced network in the one form, of which a Model can be made once.
+
+    ``weights`` are those that the file held, ``constants`` is a digest of its other tensors, ``squashing`` is what was
+    taken off its end, and ``shape`` is of its output for one image.
+    """
+
+    graph: fx.GraphModule
+    weights: Mapping[str, Float[Tensor, "..."]]
+    constants: str
+    parameters: int
+    squashing: str
+    shape: tuple[int, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was taken off, in words."""
+        note = f"The file ends in a {self.squashing}; the scores before it are explained."
+        return (note,) if self.squashing else ()
 
 
 def export(
@@ -48,6 +77,7 @@ def export(
     class_names: Sequence[str] = (),
     source: str = "module",
     notes: Sequence[str] = (),
+    reading: Reading = Reading(),
 ) -> Model:
     """Export a torch module to a Model with a dynamic batch dimension.
 
@@ -63,70 +93,94 @@ def export(
         raise ModelError(f"The model {name} cannot be exported: {reason(error)}") from error
     finally:
         module.train(training)
-    return from_program(program, name, preprocessing, class_names, source, notes)
+    reading = dataclasses.replace(reading, class_names=reading.class_names or class_names)
+    return make_model(trace(program, name), name, preprocessing, reading, source, notes)
 
 
-def from_program(
-    program: ExportedProgram,
-    name: str,
-    preprocessing: Preprocessing,
-    class_names: Sequence[str] = (),
-    source: str = "program",
-    notes: Sequence[str] = (),
-) -> Model:
-    """Make a Model of an exported program: operators made functional, batch norm folded, layers and digests taken.
+def trace(program: ExportedProgram, name: str = "program") -> Traced:
+    """Bring an exported program into the one form: operators functional, batch norm folded, scores at the end.
 
-    Class names are made up ("class 0") where too few are given. Raises ModelError if the program does not take one
-    batch of images or does not return one tensor of floating-point outputs.
+    Raises ModelError if it does not take one batch of images or does not return one tensor of floating-point outputs.
     """
+    with _tracing:
+        program = without_shared_changes(program)
     graph = program.module(check_guards=False)
     assert isinstance(graph, fx.GraphModule)
     count = sum(tensor.numel() for tensor in program.parameters())
-    return from_graph(graph, program.state_dict, count, name, preprocessing, class_names, source, notes)
+    return trace_graph(graph, program.state_dict, count, name)
 
 
-def from_graph(
-    graph: fx.GraphModule,
-    state: Mapping[str, Float[Tensor, "..."]],
-    parameters: int,
-    name: str,
-    preprocessing: Preprocessing,
-    class_names: Sequence[str],
-    source: str,
-    notes: Sequence[str],
-) -> Model:
-    """Make a Model of a traced graph, which is changed on the way; ``state`` are the weights as the file held them."""
-    weights = weights_digest(state)
+def trace_graph(
+    graph: fx.GraphModule, weights: Mapping[str, Float[Tensor, "..."]], parameters: int, name: str
+) -> Traced:
+    """Bring a traced graph, which is changed on the way, into the one form; raises ModelError as ``trace`` does."""
+    constants = weights_digest(other_constants(graph, weights))
     check_signature(graph, name)
     simplify(graph)
-    output = output_shape(graph)
-    count = output[0] if output else 1
-    names = [*class_names[:count], *(f"class {index}" for index in range(len(class_names), count))]
+    check_output(graph)
+    (image,) = graph.graph.find_nodes(op="placeholder")
+    height, width = image.meta["val"].shape[2:]
+    squashing = tidy_output(graph, (int(height), int(width)))
+    finish(graph)
+    shape = sizes(graph, graph.graph.output_node().all_input_nodes[0].meta["val"])[1:]
+    return Traced(graph, weights, constants, parameters, squashing, shape)
+
+
+def make_model(
+    traced: Traced,
+    name: str,
+    preprocessing: Preprocessing,
+    reading: Reading = Reading(),
+    source: str = "program",
+    notes: Sequence[str] = (),
+) -> Model:
+    """Make a Model of a traced network: layers and digests taken, both sides of a yes-or-no shown.
+
+    Class names are made up where too few are given. Raises ModelError for outputs that are not of the kind asked for.
+    """
+    graph, kind = traced.graph, reading.kind or guess_kind(traced.shape, traced.squashing)[0]
+    check_kind(kind, traced.shape, reading.usual)
+    if kind == BINARY:
+        show_both_sides(graph)
+        finish(graph)
+    weights, names = weights_digest(traced.weights), name_outputs(kind, traced.shape[0], reading.class_names)
     info = ModelInfo(
         name=name,
         source=source,
         preprocessing=preprocessing,
-        class_names=tuple(names),
+        class_names=names,
         layers=layers(graph, preprocessing.size),
-        output_shape=output,
-        parameters=parameters,
-        digest=graph_digest(graph, weights),
+        output_shape=(count_names(kind, traced.shape[0]), *traced.shape[1:]),
+        parameters=traced.parameters,
+        digest=graph_digest(graph, weights + traced.constants, kind),
         weights_digest=weights,
-        notes=tuple(notes),
+        notes=tuple(dict.fromkeys([*notes, *traced.notes])),
         operators=tuple(sorted({str(node.target) for node in graph.graph.nodes if node.op == "call_function"})),
+        kind=kind,
+        unit=reading.unit,
+        usual=tuple(reading.usual),
     )
     return Model(info, graph)
 
 
-def simplify(graph: fx.GraphModule) -> None:
-    """Bring a traced graph into the one form that everything else reads: functional, without batch norm or grads."""
-    keep_layer_names(graph)
-    make_functional(graph)
-    fold_batch_norm(graph)
+def finish(graph: fx.GraphModule) -> None:
+    """Clear away what nothing reads any more, after a graph was changed."""
     graph.graph.eliminate_dead_code()
     graph.recompile()
-    graph.requires_grad_(False)
     note_batch_axes(graph)
+
+
+def simplify(graph: fx.GraphModule) -> None:
+    """Bring a traced graph into the one form that everything else reads: functional, without batch norm or grads."""
+    inline_wrapped(graph)
+    keep_layer_names(graph)
+    make_functional(graph)
+    with _tracing:
+        write_out(graph)
+    fold_constants(graph)
+    fold_layers(graph)
+    finish(graph)
+    graph.requires_grad_(False)
 
 
 def reason(error: Exception) -> str:
@@ -159,11 +213,12 @@ def check_signature(graph: fx.GraphModule, name: str) -> None:
 
 
 def keep_layer_names(graph: fx.GraphModule) -> None:
-    """Note in each node's meta the names of the layers whose output it is."""
+    """Note in each node's meta the names of the layers whose output it is; what no image changes is no layer's."""
     last: dict[str, tuple[str, fx.Node]] = {}
+    changing = find_changing(graph)
     for node in graph.graph.nodes:
         node.meta["layers"] = []
-        if node.op == "call_function" and isinstance(node.meta.get("val"), Tensor):
+        if node.op == "call_function" and node in changing and isinstance(node.meta.get("val"), Tensor):
             for path, kind in (node.meta.get("nn_module_stack") or {}).values():
                 if path:
                     last[path.split("@")[0]] = (str(kind).rsplit(".", 1)[-1].strip("'>"), node)
@@ -183,161 +238,71 @@ def note_batch_axes(graph: fx.GraphModule) -> None:
         node.meta["batch_axis"] = next((place for place, grows in enumerate(growing) if grows), 0)
 
 
-def replace(graph: fx.GraphModule, old: fx.Node, new: fx.Node) -> None:
-    """Put one node in another's place, layer names included, and erase the old one."""
-    new.meta["layers"] = [*new.meta.get("layers", []), *old.meta["layers"]]
-    old.replace_all_uses_with(new)
-    graph.graph.erase_node(old)
-
-
-def make_functional(graph: fx.GraphModule) -> None:
-    """Replace in-place operators by functional ones and leave out what does nothing at inference.
-
-    After an in-place call its input has the new value too, so later readers of the input read the result instead.
-    """
-    position = {node: place for place, node in enumerate(graph.graph.nodes)}
-    for node in list(graph.graph.nodes):
-        if node.op == "call_module" and node.target == "_guards_fn":
-            graph.graph.erase_node(node)
-        elif node.target in IDENTITIES:
-            replace(graph, node, node.args[0])
-        elif node.target == aten.batch_norm.default and node.args[3] is not None:
-            node.update_arg(5, False)  # a program may have been exported in training mode
-        elif node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
-            namespace, _, operator = str(node.target).rsplit(".", 1)[0].partition(".")
-            if operator.endswith("_") and not operator.endswith("__"):
-                functional = getattr(getattr(torch.ops, namespace), operator.rstrip("_"))
-                changed = node.args[0]
-                node.target = getattr(functional, node.target._overloadname)
-                renew(graph, changed, node, position, position[node])
-
-
-def renew(graph: fx.GraphModule, old: fx.Node, new: fx.Node, position: dict[fx.Node, int], here: int) -> None:
-    """Let later readers of a value that was changed in place read the new one, and those of what it is a view of.
-
-    Raises ModelError where a view of an unknown kind was changed.
-    """
-
-    def later(user: fx.Node) -> bool:
-        return position[user] > here
-
-    old.replace_all_uses_with(new, later)
-    bases = views(old)
-    if not any(later(user) for base in bases for user in base.users):
-        return
-    if old.target not in SCATTERS:
-        raise ModelError(
-            f"The model changes in place what {old.target} gave as a view, and reads the whole again, which Lightbox "
-            "cannot follow. Write that line of the model without a change in place."
-        )
-    with graph.graph.inserting_after(new):
-        whole = graph.graph.call_function(SCATTERS[old.target], (bases[0], new, *old.args[1:]), dict(old.kwargs))
-    whole.meta = {"val": bases[0].meta["val"], "layers": []}
-    position[whole] = here
-    renew(graph, bases[0], whole, position, here)
-
-
-def views(node: fx.Node) -> list[fx.Node]:
-    """The values whose memory a node's value shares as a view of them, nearest first."""
-    schema = getattr(node.target, "_schema", None)
-    aliased = schema is not None and any(result.alias_info for result in schema.returns)
-    if node.op != "call_function" or not (aliased or node.target is operator.getitem):
-        return []
-    base = node.args[0]
-    return [base, *views(base)] if isinstance(base, fx.Node) else []
-
-
-#: What puts a part back into the whole, for each operator that takes the part out as a view.
-SCATTERS = {
-    aten.slice.Tensor: aten.slice_scatter.default,
-    aten.select.int: aten.select_scatter.default,
-}
-
-
-def fold_batch_norm(graph: fx.GraphModule) -> None:
-    """Fold every batch norm that follows a convolution or linear operator into its weight and bias."""
-    for node in list(graph.graph.nodes):
-        if node.target != aten.batch_norm.default or node.args[3] is None:
-            continue
-        linear, weight, bias, mean, variance = node.args[:5]
-        transposed = linear.target == aten.conv_transpose2d.input
-        if (
-            linear.target not in FOLDABLE
-            or len(linear.users) > 1
-            or (transposed and linear.args[6:7] not in ((), (1,)))
-        ):
-            continue
-        old_weight, old_bias = value(graph, linear.args[1]), value(graph, argument(linear, 2))
-        scale = torch.rsqrt(value(graph, variance).double() + node.args[7])
-        scale = scale if weight is None else scale * value(graph, weight).double()
-        shift = -value(graph, mean).double() * scale
-        shift = shift if bias is None else shift + value(graph, bias).double()
-        shift = shift if old_bias is None else shift + old_bias.double() * scale
-        axis = 1 if transposed else 0
-        shape = [-1 if dim == axis else 1 for dim in range(old_weight.dim())]
-        linear.args = (
-            linear.args[0],
-            add_constant(graph, linear, "weight", (old_weight.double() * scale.view(shape)).to(old_weight.dtype)),
-            add_constant(graph, linear, "bias", shift.to(old_weight.dtype)),
-            *linear.args[3:],
-        )
-        linear.kwargs = {key: item for key, item in linear.kwargs.items() if key != "bias"}
-        replace(graph, node, linear)
-
-
-FOLDABLE = frozenset(
-    {
-        aten.conv1d.default,
-        aten.conv2d.default,
-        aten.conv2d.padding,
-        aten.conv3d.default,
-        aten.conv_transpose2d.input,
-        aten.linear.default,
-    }
-)
-
-
-def argument(node: fx.Node, place: int) -> Any:
-    """The bias argument of a linear operator, wherever it was given."""
-    return node.args[place] if len(node.args) > place else node.kwargs.get("bias")
-
-
-def value(graph: fx.GraphModule, node: fx.Node | None) -> Any:
-    """Read the tensor behind a ``get_attr`` node; None for None."""
-    return None if node is None else constant(graph, node)
-
-
-def add_constant(graph: fx.GraphModule, before: fx.Node, kind: str, tensor: Tensor) -> fx.Node:
-    """Add a new buffer to the graph and a node that reads it."""
-    name = f"folded_{before.name}_{kind}"
-    graph.register_buffer(name, tensor.detach().contiguous())
-    with graph.graph.inserting_before(before):
-        node = graph.graph.get_attr(name)
-    node.meta["layers"] = []
-    node.meta["val"] = tensor
-    return node
-
-
-def output_shape(graph: fx.GraphModule) -> tuple[int, ...]:
-    """The shape of the output for one image."""
-    output = graph.graph.output_node().all_input_nodes[0].meta["val"]
-    if not isinstance(output, Tensor) or not output.dtype.is_floating_point or output.dim() < 2:
+def check_output(graph: fx.GraphModule) -> None:
+    """Raise ModelError unless a graph returns one tensor of floating-point numbers for each image."""
+    (node,) = graph.graph.output_node().all_input_nodes
+    output = node.meta["val"]
+    if node.op == "placeholder":
+        raise ModelError("The model gives its image back as it is, so there is nothing to explain. Upload a network.")
+    if not isinstance(output, Tensor) or not output.dtype.is_floating_point or output.dim() < 1:
         raise ModelError(
             "The model does not return floating-point scores of the shape (batch, classes, ...). "
             "Wrap it so that its forward returns the logits."
         )
-    return tuple(int(size) for size in output.shape[1:])
 
 
 def layers(graph: fx.GraphModule, size: tuple[int, int]) -> tuple[Layer, ...]:
     """List the graph's layers in the order in which they are computed."""
     found: list[Layer] = []
+    tokens: dict[int, range] = {}
+    changing = find_changing(graph)
     for node in graph.graph.nodes:
+        if node in changing:
+            follow_tokens(node, changing, tokens)
         for name, kind in node.meta["layers"]:
             shape = tuple(int(length) for length in node.meta["val"].shape[1:])
             layout, grid = spatial_layout(shape, size)
-            found.append(Layer(name, node.name, kind, shape, layout, grid))
+            known = tokens.get(shape[0], range(0)) if len(shape) == 2 else range(0)
+            exact = spatial_layout((len(known), 1), size)
+            if exact[0] == "tokens" and math.prod(exact[1]) == len(known):
+                found.append(Layer(name, node.name, kind, shape, *exact, known.start))
+            else:
+                found.append(Layer(name, node.name, kind, shape, layout, grid))
     return tuple(found)
+
+
+def follow_tokens(node: fx.Node, changing: Collection[fx.Node], tokens: dict[int, range]) -> None:
+    """Note, by the number of all tokens, which are the image's, where a node adds others to them or takes some away.
+
+    Of parts that are joined the image's is the longest that depends on the image.
+    """
+    value, dim = node.meta.get("val"), node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    if not isinstance(value, Tensor) or value.dim() != 3 or dim not in (1, -2):
+        return
+    if node.target == torch.ops.aten.cat.default:
+        parts: Any = node.args[0]
+        lengths = [int(part.meta["val"].shape[1]) for part in parts]
+        longest = max(range(len(lengths)), key=lambda place: lengths[place] * (parts[place] in changing))
+        known = tokens.get(lengths[longest], range(lengths[longest]))
+        first = sum(lengths[:longest]) + known.start
+        tokens[sum(lengths)] = range(first, first + len(known))
+    elif node.target == torch.ops.aten.slice.Tensor and isinstance(node.args[0], fx.Node):
+        length = int(node.args[0].meta["val"].shape[1])
+        first, last, step = slice(*(*node.args[2:], None, None, None)[:3]).indices(length)
+        known = tokens.get(length, range(length))
+        kept = range(max(known.start, first) - first, min(known.stop, last) - first)
+        if step == 1 and len(kept) == len(known):
+            tokens[last - first] = kept
+
+
+def find_changing(graph: fx.GraphModule) -> set[fx.Node]:
+    """Find the nodes whose values depend on the image, other than through its shape."""
+    changing = set(graph.graph.find_nodes(op="placeholder"))
+    for node in graph.graph.nodes:
+        is_shape = isinstance(node.meta.get("val"), torch.SymInt | int)
+        if not is_shape and not changing.isdisjoint(node.all_input_nodes):
+            changing.add(node)
+    return changing
 
 
 def spatial_layout(shape: tuple[int, ...], size: tuple[int, int]) -> tuple[str, tuple[int, int]]:
@@ -370,9 +335,18 @@ def weights_digest(weights: Mapping[str, Float[Tensor, "..."]]) -> str:
     return digest.hexdigest()
 
 
-def graph_digest(graph: fx.GraphModule, weights: str) -> str:
-    """SHA-256 of the program's calls, in order, and of its weights."""
-    digest = hashlib.sha256(weights.encode())
+def other_constants(
+    graph: fx.GraphModule, state: Mapping[str, Float[Tensor, "..."]]
+) -> Mapping[str, Float[Tensor, "..."]]:
+    """The tensors that a graph reads but for the weights: those that the author's code made."""
+    names = {str(node.target) for node in graph.graph.find_nodes(op="get_attr")} - state.keys()
+    found: dict[str, Any] = {name: reduce(getattr, name.split("."), graph) for name in names}
+    return {name: tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
+
+
+def graph_digest(graph: fx.GraphModule, weights: str, kind: str = CLASSES) -> str:
+    """SHA-256 of the program's calls, in order, of its weights and of what its outputs mean."""
+    digest = hashlib.sha256(f"{weights} {kind}".encode())
     for node in graph.graph.nodes:
         digest.update(f"{node.op} {node.name} {node.target} {node.args} {node.kwargs};".encode())
     return digest.hexdigest()

@@ -6,28 +6,28 @@ import io
 import re
 import zipfile
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 import torch
-from torch.export import ExportedProgram
 
 from explainers.errors import ModelError, UnsafeFileError
 from explainers.graph import architectures, zoo
-from explainers.graph.archive import EXPORT_AGAIN, open_archive, signature
-from explainers.graph.checkpoint import (
-    Weights,
-    check_entries,
-    open_zip,
-    read_checkpoint,
-    read_safetensors,
-    telling,
-)
+from explainers.graph.archive import check_images, open_archive
+from explainers.graph.bounds import check_memory
+from explainers.graph.checkpoint import check_entries, open_zip, printable, telling
 from explainers.graph.class_names import imagenet_names
-from explainers.graph.export import export, from_program
+from explainers.graph.cuts import sizes
+from explainers.graph.ends import propose_preprocessing
+from explainers.graph.export import Reading, Traced, export, finish, make_model, trace
+from explainers.graph.guessing import find_networks, guess
+from explainers.graph.matching import describe, fill, match
 from explainers.graph.model import Model
-from explainers.graph.onnx.builder import DYNAMIC
+from explainers.graph.networks import Weights, read_networks
 from explainers.graph.onnx.file import parse
-from explainers.graph.onnx.importer import Imported, build, import_graph
+from explainers.graph.onnx.importer import import_graph
+from explainers.graph.program import EXPORT_AGAIN
+from explainers.outputs import check_kind, count_names, guess_kind
 from explainers.preprocessing import Preprocessing
 from explainers.proposal import Guess, Proposal
 from explainers.settings import settings
@@ -36,13 +36,20 @@ from explainers.settings import settings
 DEFAULT = "torchvision/resnet50"
 
 
-def propose(data: bytes, file_name: str, architecture: str | None = None) -> Proposal:
+def propose(
+    data: bytes,
+    file_name: str,
+    architecture: str | None = None,
+    output: str | None = None,
+    network: str | None = None,
+) -> Proposal:
     """Tell what a model file seems to hold, without running it.
 
-    ``architecture`` overrules the best guess. Raises UnsafeFileError for a file that could run code when opened, and
-    ModelError for one that is damaged or of an unknown format.
+    ``architecture`` overrules the best guess, ``output`` picks one of several by its name in ``Proposal.outputs``, and
+    ``network`` one of several in a file of weights. Raises UnsafeFileError for a file that could run code when opened,
+    and ModelError for one that is damaged, of an unknown format, or without that output or network.
     """
-    return read(data, file_name, architecture)[0]
+    return read(data, file_name, Choice(architecture, output, network))[0]
 
 
 def load(
@@ -53,47 +60,72 @@ def load(
     preprocessing: Preprocessing | None = None,
     class_names: Sequence[str] = (),
     name: str | None = None,
+    kind: str | None = None,
+    unit: str = "",
+    usual: Sequence[float] = (),
+    output: str | None = None,
+    network: str | None = None,
 ) -> Model:
     """Make a Model of a model file; what is not given is taken from the proposal.
 
-    Raises UnsafeFileError and ModelError as ``propose`` does, and ModelError if weights do not fit the architecture,
-    class names do not match the outputs, the model cannot be exported, or its outputs are not finite.
+    ``output`` and ``network`` pick one of several by name; ``kind`` says what the outputs mean, see
+    ``explainers.outputs.KINDS``. Raises UnsafeFileError and ModelError as ``propose`` does, and ModelError if weights
+    do not fit the architecture, class names do not match the outputs, the model cannot be exported or takes too much
+    memory, or its outputs are not finite or mean something that cannot be explained.
     """
-    proposal, content = read(data, file_name, architecture, preprocessing.size if preprocessing else None)
-    name = name or proposal.name
+    choice = Choice(architecture, output, network, preprocessing.size if preprocessing else None)
+    proposal, content = read(data, file_name, choice)
     preprocessing = preprocessing or proposal.preprocessing
-    class_names = tuple(class_names) or proposal.class_names
-    check_choices(proposal, preprocessing, class_names)
-    if isinstance(content, ExportedProgram):
-        with telling("The program is not as torch exports it", EXPORT_AGAIN):
-            model = from_program(content, name, preprocessing, class_names, "pt2", proposal.notes)
-    elif isinstance(content, Imported):
-        model = build(content, name, preprocessing, class_names)
-    else:
-        chosen = architecture or proposal.architecture
-        if chosen is None:
-            raise ModelError(proposal.notes[-1])
-        module, notes = zoo.fill(chosen, content, proposal.classes, proposal.channels, preprocessing.size)
-        source = f"{proposal.format} as {chosen}"
-        model = export(module, name, preprocessing, class_names, source, [*proposal.notes, *notes])
+    reading = Reading(tuple(class_names) or proposal.class_names, kind or proposal.kind, unit, usual)
+    check_choices(proposal, preprocessing, reading)
+    proposal = replace(proposal, name=name or proposal.name, preprocessing=preprocessing)
+    model = make(proposal, content, reading, architecture or proposal.architecture)
     check_outputs(model)
     return model
 
 
-def read(
-    data: bytes, file_name: str, architecture: str | None, size: tuple[int, int] | None = None
-) -> tuple[Proposal, Weights | ExportedProgram | Imported]:
-    """Read a file by the format that its content shows; returns the proposal with what it was made from.
+def make(proposal: Proposal, content: Weights | Traced, reading: Reading, architecture: str | None) -> Model:
+    """Make a Model of what was read, as it is proposed; raises ModelError."""
+    name, preprocessing = proposal.name, proposal.preprocessing
+    if isinstance(content, Traced):
+        return make_model(content, name, preprocessing, reading, proposal.format, proposal.notes)
+    if architecture is None:
+        raise ModelError(proposal.notes[-1])
+    module, notes = fill(architecture, content, preprocessing.size)
+    notes = tuple(dict.fromkeys([*proposal.notes, *notes]))
+    return export(module, name, preprocessing, (), f"{proposal.format} as {architecture}", notes, reading)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a person chose before a file is read: None for the best guess.
 
     ``size`` (height, width) is for ONNX files that leave the size of images open.
     """
+
+    architecture: str | None = None
+    output: str | None = None
+    network: str | None = None
+    size: tuple[int, int] | None = None
+
+
+def read(data: bytes, file_name: str, choice: Choice) -> tuple[Proposal, Weights | Traced]:
+    """Read a file by the format that its content shows; returns the proposal with what it was made from."""
     kind = sniff(data)
     if kind == "pt2":
-        return read_archive(data, file_name)
+        return read_archive(data, file_name, choice.output)
     if kind == "onnx":
-        return read_onnx(data, file_name, size)
-    weights = read_safetensors(data) if kind == "safetensors" else read_checkpoint(data)
-    return propose_architecture(weights, kind, file_name, architecture), weights
+        return read_onnx(data, file_name, choice.size, choice.output)
+    networks = find_networks(read_networks(data, kind))
+    name = next(iter(networks)) if choice.network is None else choice.network
+    if name not in networks:
+        raise ModelError(f"There is no network '{printable(name)}' in the file. Choose one of {', '.join(networks)}.")
+    proposal = propose_architecture(networks[name], kind, file_name, choice.architecture)
+    if len(networks) > 1:
+        others = ", ".join(printable(other or "the file's own") for other in networks if other != name)
+        note = f"The file holds several networks: this is {printable(name)}, and there is {others}."
+        proposal = replace(proposal, networks=tuple(networks), network=name, notes=(note, *proposal.notes))
+    return proposal, networks[name]
 
 
 def sniff(data: bytes) -> str:
@@ -134,55 +166,100 @@ def sniff_zip(data: bytes) -> str:
     raise ModelError("The file is a zip archive but not one that torch wrote. Upload the model file itself.")
 
 
-def read_archive(data: bytes, file_name: str) -> tuple[Proposal, ExportedProgram]:
-    """Open a ``.pt2`` archive; the preprocessing is ImageNet's, for want of better knowledge."""
-    program = open_archive(data)
+def read_archive(data: bytes, file_name: str, output: str | None = None) -> tuple[Proposal, Traced]:
+    """Open a ``.pt2`` archive, with the preprocessing that is in it, as far as it is."""
+    archive = open_archive(data, output)
     with telling("The program is not as torch exports it", EXPORT_AGAIN):
-        channels, size, classes = signature(program)
-    default = Preprocessing()
-    scaling = (default.mean, default.std) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
-    preprocessing = Preprocessing(size, round(min(size) * 256 / 224), *scaling)
-    notes = ("The archive does not say how images are prepared: check size, mean and standard deviation.",)
-    names = imagenet_names() if classes == 1000 else ()
-    return Proposal(plain_name(file_name), "pt2", (), (), classes, channels, preprocessing, names, notes), program
+        check_images(archive.program)
+        traced = trace(archive.program)
+        proposal = propose_traced(traced, file_name, "pt2", notes=archive.notes)
+    return replace(proposal, outputs=archive.outputs), traced
 
 
-def read_onnx(data: bytes, file_name: str, size: tuple[int, int] | None) -> tuple[Proposal, Imported]:
+def read_onnx(
+    data: bytes, file_name: str, size: tuple[int, int] | None, output: str | None = None
+) -> tuple[Proposal, Traced]:
     """Import an ONNX file, with the preprocessing and class names that are in it, as far as they are."""
-    made = import_graph(parse(data), size)
-    if not made.batched:
-        raise ModelError(f"The ONNX file's output does not keep the images of a batch apart. {DYNAMIC}.")
-    proposal = Proposal(
-        name=plain_name(file_name),
-        format="onnx",
-        guesses=(),
-        choices=(),
-        classes=made.classes,
-        channels=made.file.channels,
-        preprocessing=made.preprocessing,
-        class_names=made.class_names,
-        notes=made.notes,
-        outputs=made.outputs,
-    )
-    return proposal, made
+    made = import_graph(parse(data), size, output)
+    file = made.file
+    proposal = propose_traced(made.traced, file_name, "onnx", file.class_names, made.notes, file.pixels)
+    return replace(proposal, outputs=made.outputs), made.traced
 
 
-def propose_architecture(weights: Weights, kind: str, file_name: str, architecture: str | None) -> Proposal:
-    """Propose what a checkpoint may be read as; ``architecture`` overrules the best guess."""
-    guesses = architectures.guess(weights, file_name)
-    chosen = architecture or (guesses[0].architecture if guesses else DEFAULT)
-    classes, channels = architectures.measure(chosen, weights)
+def propose_traced(
+    traced: Traced,
+    file_name: str,
+    form: str,
+    class_names: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    pixels: bool = False,
+) -> Proposal:
+    """Propose how a network that brings its own graph is read; a normalisation in the graph is taken off it."""
+    (image,) = traced.graph.graph.find_nodes(op="placeholder")
+    _, channels, height, width = sizes(traced.graph, image.meta["val"])
+    preprocessing, note = propose_preprocessing(traced.graph, (height, width), pixels)
+    finish(traced.graph)
+    kind, reason = guess_kind(traced.shape, traced.squashing)
+    classes = traced.shape[0]
+    if len(class_names) not in (classes, count_names(kind, classes)):
+        class_names = imagenet_names() if traced.shape == (1000,) else ()
     return Proposal(
         plain_name(file_name),
-        kind,
-        guesses,
-        tuple(architectures.fingerprints()),
+        form,
+        (),
+        (),
         classes,
         channels,
-        zoo.preprocessing(chosen, channels),
-        zoo.class_names(chosen, classes),
-        (*weights.notes, *(() if architecture else doubt(guesses))),
+        preprocessing,
+        tuple(class_names),
+        (*notes, *traced.notes, note, *note_channels(channels)),
+        shape=traced.shape,
+        kind=kind,
+        reason=reason,
     )
+
+
+def propose_architecture(weights: Weights, form: str, file_name: str, architecture: str | None) -> Proposal:
+    """Propose what a checkpoint may be read as; ``architecture`` overrules the best guess."""
+    guesses = guess(weights, file_name)
+    chosen = architecture or (guesses[0].architecture if guesses else DEFAULT)
+    found = match(chosen, weights)
+    shape = zoo.output_shape(chosen, found.classes)
+    kind, reason = guess_kind(shape, "")
+    return Proposal(
+        plain_name(file_name),
+        form,
+        guesses,
+        tuple(architectures.fingerprints()),
+        found.classes,
+        found.channels,
+        resize(zoo.preprocessing(chosen, found.channels), found.size),
+        zoo.class_names(chosen, found.classes),
+        (
+            *weights.notes,
+            *(() if architecture else doubt(guesses)),
+            *(describe(found, weights) if found.complete else ()),
+            *note_channels(found.channels),
+        ),
+        shape=shape,
+        kind=kind,
+        reason=reason,
+        chosen=architecture,
+    )
+
+
+def resize(preprocessing: Preprocessing, size: tuple[int, int] | None) -> Preprocessing:
+    """The same preprocessing for another size of images."""
+    if not size:
+        return preprocessing
+    return replace(preprocessing, size=size, resize=preprocessing.resize * size[0] // preprocessing.size[0])
+
+
+def note_channels(channels: int) -> tuple[str, ...]:
+    """Say that a model takes channels that pictures do not have."""
+    if channels in (1, 3):
+        return ()
+    return (f"The model takes {channels} channels: add pictures as uncompressed TIFF files with as many.",)
 
 
 def doubt(guesses: Sequence[Guess]) -> tuple[str, ...]:
@@ -205,16 +282,18 @@ def plain_name(file_name: str) -> str:
     return "".join(letter for letter in stem if letter.isprintable())[:80] or "model"
 
 
-def check_choices(proposal: Proposal, preprocessing: Preprocessing, class_names: Sequence[str]) -> None:
-    """Raise ModelError unless channels and class names agree with the file, and there are not too many classes."""
+def check_choices(proposal: Proposal, preprocessing: Preprocessing, reading: Reading) -> None:
+    """Raise ModelError unless channels, kind and class names agree with the file, and it has not too many classes."""
+    check_kind(reading.kind, proposal.shape)
     if proposal.classes > settings().model_classes:
         raise ModelError(
             f"The model has {proposal.classes:,} outputs; at most {settings().model_classes:,} are explained. "
             "Upload a model of fewer classes."
         )
-    if class_names and len(class_names) != proposal.classes:
+    names, given = count_names(reading.kind, proposal.classes), len(reading.class_names)
+    if given and given not in (names, proposal.classes):
         raise ModelError(
-            f"The file names {len(class_names)} classes, the model has {proposal.classes}. Give one name for each "
+            f"The file names {given} classes, the model has {names}. Give one name for each "
             "of the model's outputs, in their order, or none."
         )
     if proposal.format in ("pt2", "onnx") and preprocessing.size != proposal.preprocessing.size:
@@ -232,6 +311,8 @@ def check_choices(proposal: Proposal, preprocessing: Preprocessing, class_names:
 def check_outputs(model: Model) -> None:
     """Raise ModelError unless a black image and a random one get finite outputs, and the same alone as together."""
     info = model.info
+    if info.source in ("pt2", "onnx"):
+        check_memory(model)
     shape = (1, info.preprocessing.channels, *info.preprocessing.size)
     noise = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     with telling(f"The model {info.name} cannot be run", "Export or save it for float32 images of this size."):

@@ -21,6 +21,8 @@ from explainers.jobs import passes
 from explainers.regions import pixels_of, region_mask
 from explainers.targets import Target
 
+aten = torch.ops.aten
+
 Operators = Mapping[Any, Callable[..., Any]]
 Plan = tuple[tuple[fx.Node, tuple[fx.Node, ...]], ...]
 
@@ -67,7 +69,7 @@ class Model:
             elif node.op == "placeholder":
                 values[node] = inputs
             else:
-                values[node] = self._compute(node, values, operators)
+                values[node] = self.compute(node, values, operators)
             if node.name in keep:
                 kept[node.name] = values[node]
             for old in spent:
@@ -78,12 +80,17 @@ class Model:
             counts.images += len(output)
         return output, kept
 
-    def _compute(self, node: fx.Node, values: Mapping[fx.Node, Any], operators: Operators) -> Any:
+    def compute(self, node: fx.Node, values: Mapping[fx.Node, Any], operators: Operators | None = None) -> Any:
         """Read a constant, or call an operator on the values before it."""
         if node.op == "get_attr":
             return constant(self.program, node)
         target: Any = node.target
+        operators = operators or {}
+        arguments: Any
+        keywords: Any
         arguments, keywords = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+        if target == aten.batch_norm.default and target not in operators and torch.is_grad_enabled():
+            return normalise(*arguments, **keywords)
         return operators.get(target, target)(*arguments, **keywords)
 
     def remember(self, key: Hashable, derive: Callable[[], Any]) -> Any:
@@ -130,6 +137,32 @@ class Model:
         return self.program.graph.output_node().all_input_nodes[0]
 
 
+def normalise(
+    values: Float[Tensor, "batch channel *places"],
+    weight: Float[Tensor, " channel"] | None,
+    bias: Float[Tensor, " channel"] | None,
+    mean: Float[Tensor, " channel"] | None,
+    variance: Float[Tensor, " channel"] | None,
+    training: bool,
+    momentum: float,
+    epsilon: float,
+    *rest: bool,
+) -> Float[Tensor, "batch channel *places"]:
+    """Compute a batch norm so that its gradient is right whatever the memory layout.
+
+    The derivative of torch's own (2.14.1, on the processor) is wrong where the gradient that comes in is laid out
+    otherwise than the values, as behind a change between maps and tokens.
+    """
+    if training or mean is None or variance is None:
+        values = values.contiguous()
+        return torch.batch_norm(values, weight, bias, mean, variance, training, momentum, epsilon, False)
+    scale = torch.rsqrt(variance + epsilon)
+    scale = scale if weight is None else scale * weight
+    shift = -mean * scale if bias is None else bias - mean * scale
+    shape = (-1, *(1,) * (values.dim() - 2))
+    return torch.addcmul(shift.view(shape), values, scale.view(shape))
+
+
 def constant(program: fx.GraphModule, node: fx.Node) -> Tensor:
     """Read the weight or buffer behind a ``get_attr`` node."""
     found: Any = reduce(getattr, str(node.target).split("."), program)
@@ -156,6 +189,8 @@ def score(
     repeats = len(outputs) // len(targets)
     rows = torch.arange(len(outputs), device=outputs.device)
     chosen = outputs[rows, torch.tensor([target.index for target in targets] * repeats)]
+    if any(target.usual for target in targets):
+        chosen = chosen - torch.tensor([target.usual for target in targets] * repeats)
     contrast = [target.versus for target in targets]
     if all(versus is None for versus in contrast):
         return chosen
@@ -197,5 +232,5 @@ def spatial_map(values: Float[Tensor, "batch *shape"], layer: Layer) -> Float[Te
     if layer.layout == "channels last":
         return values.permute(0, 3, 1, 2)
     if layer.layout == "tokens":
-        return values[:, -rows * columns :].transpose(1, 2).reshape(len(values), -1, rows, columns)
+        return values[:, layer.place_tokens].transpose(1, 2).reshape(len(values), -1, rows, columns)
     raise SelectionError(f"The layer {layer.name} has no spatial map. Choose a layer before the pooling.")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from explainers import errors
 from explainers.errors import LightboxError, ModelError
 from explainers.preprocessing import Preprocessing
-from explainers.proposal import Guess, Proposal
+from explainers.proposal import Guess, Output, Proposal
 from explainers.settings import settings
 
 if TYPE_CHECKING:
@@ -76,7 +76,12 @@ def take() -> Worker:
 
 
 def propose(
-    data: bytes, file_name: str, architecture: str | None = None, waiting: Callable[[], object] = lambda: None
+    data: bytes,
+    file_name: str,
+    architecture: str | None = None,
+    waiting: Callable[[], object] = lambda: None,
+    output: str | None = None,
+    network: str | None = None,
 ) -> Proposal:
     """Look at a model file in a worker, as an architecture or the best guess, see ``explainers.graph.loader.propose``.
 
@@ -84,9 +89,14 @@ def propose(
     """
     from explainers.graph.stored import frozen
 
-    found = frozen(delegate("propose", data, file_name, {"architecture": architecture}, waiting)[0])
-    guesses = tuple(Guess(**guess) for guess in found["guesses"])
-    return Proposal(**{**found, "guesses": guesses, "preprocessing": Preprocessing(**frozen(found["preprocessing"]))})
+    given = {"architecture": architecture, "output": output, "network": network}
+    found = frozen(delegate("propose", data, file_name, given, waiting)[0])
+    parts = {
+        "guesses": tuple(Guess(**guess) for guess in found["guesses"]),
+        "outputs": tuple(Output(**frozen(one)) for one in found["outputs"]),
+        "preprocessing": Preprocessing(**frozen(found["preprocessing"])),
+    }
+    return Proposal(**found | parts)
 
 
 def load(data: bytes, file_name: str, waiting: Callable[[], object] = lambda: None, **given: Any) -> Model:

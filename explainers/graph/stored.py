@@ -6,11 +6,9 @@ So a worker process can hand a model over, and a model traced once opens at once
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from functools import reduce
 from typing import Any
 
 import safetensors.torch
@@ -20,6 +18,7 @@ from torch import Tensor, fx
 
 from explainers.cache import code_digest, digest, write_file
 from explainers.errors import ModelError
+from explainers.graph import calls
 from explainers.graph.model import Model, constant
 from explainers.info import Layer, ModelInfo
 from explainers.preprocessing import Preprocessing
@@ -102,21 +101,22 @@ def restore_value(entry: Any) -> Any:
 
 def target_name(node: fx.Node) -> str:
     """Name what a node calls or reads; raises ModelError for what could not be found again."""
-    if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "aten":
-        return str(node.target)
     if node.op != "call_function":
         return str(node.target)
-    name = f"operator.{getattr(node.target, '__name__', '')}"
-    if getattr(operator, name.partition(".")[2], None) is not node.target:
-        raise ModelError(f"The model's graph calls {node.target}, which is no ATen operator, so it cannot be kept.")
+    called: Any = node.target
+    name = f"operator.{called.__name__}" if getattr(called, "__module__", "") == "_operator" else str(called)
+    if calls.find(name) is not node.target:
+        raise ModelError(
+            f"The model's graph calls {node.target}, which is not safe to call again, so it cannot be kept."
+        )
     return name
 
 
 def find_target(name: str) -> Any:
-    """Find an operator by its name."""
-    space, *path = name.split(".")
-    roots: dict[str, Any] = {"aten": torch.ops.aten, "operator": operator}
-    return reduce(getattr, path, roots[space])
+    """Find what a graph calls by its name; raises ValueError unless it is safe to call."""
+    if (found := calls.find(name)) is None:
+        raise ValueError(f"{name} is not safe to call.")
+    return found
 
 
 def plain(item: Any) -> Any:

@@ -10,8 +10,6 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from explainers.errors import ModelError
-from explainers.graph.checkpoint import Weights, first_line, printable
 from explainers.graph.class_names import imagenet_names
 from explainers.preprocessing import INTERPOLATIONS, Preprocessing
 
@@ -34,10 +32,11 @@ def all_architectures() -> list[str]:
 def build(architecture: str, classes: int, channels: int = 3, size: tuple[int, int] | None = None) -> nn.Module:
     """Build an architecture by its qualified name, such as "timm/resnet50" or "torchvision/resnet50".
 
-    ``size`` (height, width) matters to those made for one image size. torchvision's take 3 channels only.
+    ``size`` (height, width) matters to those made for one image size.
     """
     library, _, name = architecture.partition("/")
-    return build_timm(name, classes, channels, size) if library == "timm" else build_torchvision(name, classes)
+    make = build_timm if library == "timm" else build_torchvision
+    return make(name, classes, channels, size)
 
 
 def build_timm(name: str, classes: int, channels: int, size: tuple[int, int] | None) -> nn.Module:
@@ -51,7 +50,7 @@ def build_timm(name: str, classes: int, channels: int, size: tuple[int, int] | N
     return module
 
 
-def build_torchvision(name: str, classes: int) -> nn.Module:
+def build_torchvision(name: str, classes: int, channels: int, size: tuple[int, int] | None) -> nn.Module:
     """Build an architecture of torchvision; a segmentation model returns its map of class scores alone."""
     from torchvision import models
 
@@ -59,10 +58,37 @@ def build_torchvision(name: str, classes: int) -> nn.Module:
     options: dict[str, Any] = {"weights_backbone": None} if segments else {}
     if name in ("googlenet", "inception_v3"):
         options = {"aux_logits": False, "init_weights": False}
+    if size and name.startswith("vit_"):
+        options = {"image_size": size[0]}
     module: nn.Module = models.get_model(name, weights=None, num_classes=classes, **options)
     if segments:
         module.register_forward_hook(lambda module, inputs, outputs: outputs["out"])
+    if channels != 3:
+        widen_stem(module, channels)
     return module
+
+
+def output_shape(architecture: str, classes: int) -> tuple[int, ...]:
+    """The shape of an architecture's output for one image: a score for each class, or a map of them."""
+    from torchvision import models
+
+    library, _, name = architecture.partition("/")
+    segments = library == "torchvision" and name in models.list_models(module=models.segmentation)
+    return (classes, *torchvision_preprocessing(name).size) if segments else (classes,)
+
+
+def widen_stem(module: nn.Module, channels: int) -> None:
+    """Let a network's first convolution take another number of channels, as people do who train on X-rays."""
+    path, stem = next((path, part) for path, part in module.named_modules() if isinstance(part, nn.Conv2d))
+    wide = nn.Conv2d(
+        channels,
+        stem.out_channels,
+        stem.kernel_size,  # type: ignore[arg-type]
+        stem.stride,  # type: ignore[arg-type]
+        stem.padding,  # type: ignore[arg-type]
+        bias=stem.bias is not None,
+    )
+    module.set_submodule(path, wide)
 
 
 def preprocessing(architecture: str, channels: int) -> Preprocessing:
@@ -134,56 +160,3 @@ def skeleton(architecture: str, classes: int, channels: int = 3, size: tuple[int
             return shapes(build(architecture, classes, channels, size).state_dict())
     except NotImplementedError:  # torchvision's RegNets read values of tensors while they are made
         return shapes(build(architecture, classes, channels, size).state_dict())
-
-
-def fill(
-    architecture: str, weights: Weights, classes: int, channels: int, size: tuple[int, int]
-) -> tuple[nn.Module, tuple[str, ...]]:
-    """Build an architecture with the weights of a checkpoint; returns it with notes on how they fitted.
-
-    Raises ModelError if they do not fit.
-    """
-    sources, notes = fit(architecture, skeleton(architecture, classes, channels, size), weights)
-    module = build(architecture, classes, channels, size)
-    try:
-        module.load_state_dict({name: weights.tensors[source] for name, source in sources.items()}, strict=False)
-    except RuntimeError as error:
-        raise ModelError(
-            f"The weights are no plain numbers ({first_line(error)}). Save them as dense float32 tensors."
-        ) from error
-    return module, notes
-
-
-def fit(architecture: str, expected: Shapes, weights: Weights) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Find the checkpoint's tensor for each of an architecture's, by name or else by position, with notes on it.
-
-    Raises ModelError that tells the first misfits.
-    """
-    found = shapes(weights.tensors)
-    left_out = sorted({name.partition(".")[0] for name in weights.tensors if name.startswith(AUXILIARY)})
-    notes = [f"The head {name}, which only training uses, is left out." for name in left_out]
-    if found == expected:
-        return {name: name for name in expected}, tuple(notes)
-    if weights.ordered and kinds(found) == kinds(expected):
-        notes.append(
-            "The file has other names than the architecture; its tensors were taken in order, as all shapes agree."
-        )
-        return dict(zip(expected, found, strict=True)), tuple(notes)
-    raise ModelError(misfit(architecture, expected, found))
-
-
-def misfit(architecture: str, expected: Shapes, found: Shapes) -> str:
-    """Say in words how a checkpoint differs from an architecture."""
-    fitting = sum(found.get(name) == shape for name, shape in expected.items())
-    parts = [
-        f"{name} is {found[name]} instead of {shape}"
-        for name, shape in expected.items()
-        if found.get(name, shape) != shape
-    ][:2]
-    for title, one, other in (("missing", expected, found), ("unexpected", found, expected)):
-        names = [f"{printable(name)} {shape}" for name, shape in one.items() if name not in other]
-        parts += [f"{len(names)} {title} ({', '.join(names[:2])})"] if names else []
-    return (
-        f"The file does not fit {architecture}: {fitting} of the {len(expected)} tensors agree; {'; '.join(parts)}. "
-        "Choose the architecture that the weights were trained with."
-    )

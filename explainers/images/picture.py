@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Real, UInt8
+from jaxtyping import Float32, Real, UInt8
 from PIL import Image
 from pydicom.errors import BytesLengthException
 
@@ -55,6 +55,7 @@ class Picture:
 
     ``pixels`` are made read-only. ``private`` is True for what a person uploaded: nothing computed from it may reach
     the disk. ``notes`` say in words what was done to it; ``frames`` is how many frames or pages its file holds.
+    ``bands`` are all channels of a file that has neither one nor three, from 0 to 1; ``pixels`` shows some of them.
     """
 
     name: str
@@ -63,15 +64,18 @@ class Picture:
     private: bool = True
     notes: tuple[str, ...] = ()
     frames: int = 1
+    bands: Float32[np.ndarray, "h w band"] | None = None
 
     def __post_init__(self) -> None:
         self.pixels.setflags(write=False)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of shape and pixels, as hexadecimal digits."""
+        """SHA-256 of shape and pixels, and of all channels of a file of more, as hexadecimal digits."""
         digest = hashlib.sha256(str(self.pixels.shape).encode())
         digest.update(np.ascontiguousarray(self.pixels).data)
+        if self.bands is not None:
+            digest.update(np.ascontiguousarray(self.bands).data)
         return digest.hexdigest()
 
 

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import tifffile
+from jaxtyping import Float32
 from PIL import ExifTags, Image
 
 from explainers.errors import ImageError
 from explainers.images.picture import Picture, Window, check_frame, check_size, decoding, reduce_depth
 from explainers.settings import settings
+
+#: How many channels of a TIFF are read at most.
+BANDS = 64
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
 
@@ -44,13 +48,41 @@ def read_raster(data: bytes, name: str, kind: str, frame: int | None = None, win
     """Decode one frame or page of a file of the format ``kind``, one of FORMATS; raises ImageError."""
     with decoding(name, f"a {kind} file"):
         decoded = decode_deep_tiff(data, name, frame, window) if kind == "TIFF" else None
+        bands = read_bands(data, name, frame) if kind == "TIFF" else None
         decoded = decoded or decode(data, name, kind, frame, window)
     image, notes = decoded.image, decoded.notes
+    if bands is not None:
+        notes = (*notes, f"{bands.shape[-1]} channels read")
     if decoded.orientation in TURNS:
+        bands = None if bands is None else turn(bands, decoded.orientation)
         image, notes = image.transpose(TURNS[decoded.orientation]), (*notes, "turned upright as the camera noted")
     if decoded.frames > 1:
         notes = (f"frame {frame or 1} of {decoded.frames}", *notes)
-    return Picture(name, np.asarray(image), notes=notes, frames=decoded.frames)
+    return Picture(name, np.asarray(image), notes=notes, frames=decoded.frames, bands=bands)
+
+
+def turn(bands: Float32[np.ndarray, "h w band"], orientation: int) -> Float32[np.ndarray, "h w band"]:
+    """Turn each channel upright."""
+    turned = [Image.fromarray(band).transpose(TURNS[orientation]) for band in np.moveaxis(bands, -1, 0)]
+    return np.stack([np.asarray(band) for band in turned], axis=-1)
+
+
+def read_bands(data: bytes, name: str, frame: int | None) -> Float32[np.ndarray, "h w band"] | None:
+    """Read all channels of an uncompressed TIFF that has neither one nor three; None for any other.
+
+    Whole numbers become shares of the largest that their type has; others stay as they are.
+    """
+    with tifffile.TiffFile(io.BytesIO(data)) as tiff:
+        page = tiff.pages[check_frame(name, frame, len(tiff.pages))].aspage()
+        many = page.samplesperpixel not in (1, 3) and page.samplesperpixel <= BANDS
+        if not many or page.compression != 1 or page.imagedepth > 1 or page.nbytes > len(data):
+            return None
+        check_size(name, page.imagewidth, page.imagelength)
+        planes = page.asarray(squeeze=False)[:, 0]
+    channels = planes[0] if page.planarconfig == 1 else planes[..., 0].transpose(1, 2, 0)
+    largest = np.iinfo(channels.dtype).max if channels.dtype.kind in "iu" else 1
+    bands: np.ndarray = channels.astype(np.float32) / np.float32(largest)
+    return bands if np.isfinite(bands).all() else None
 
 
 def decode(data: bytes, name: str, kind: str, frame: int | None, window: Window) -> Decoded:
@@ -101,7 +133,9 @@ def decode_deep_tiff(data: bytes, name: str, frame: int | None, window: Window) 
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         frames = len(tiff.pages)
         page = tiff.pages[check_frame(name, frame, frames)].aspage()
-        if page.bitspersample <= 8 or page.compression != 1 or page.photometric > 2 or page.imagedepth > 1:
+        known = page.samplesperpixel in (1, 3) or page.photometric == 2 or {1, 2} & {*page.extrasamples}
+        shallow = page.bitspersample <= 8 and known  # which Pillow decodes, and lays on white what is transparent
+        if shallow or page.compression != 1 or page.photometric > 2 or page.imagedepth > 1:
             return None
         check_size(name, page.imagewidth, page.imagelength)
         if page.nbytes > len(data):

@@ -36,12 +36,11 @@ def load(preprocessing: Preprocessing, known: Container[tuple[str, str]], sample
     for sample in samples:
         try:
             picture = sample.read()
+            key = (picture.digest, sample.label or "")
+            if key not in known and key not in found:
+                found[key] = sample, preprocessing.prepare(picture)
         except ImageError as error:
             unreadable.append(str(error))
-            continue
-        key = (picture.digest, sample.label or "")
-        if key not in known and key not in found:
-            found[key] = sample, preprocessing.normalise(preprocessing.crop(picture.pixels))
     inputs = [pixels for _, pixels in found.values()]
     empty = np.empty((0, preprocessing.channels, *preprocessing.size), np.float32)
     return Loaded(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,14 +15,19 @@ from explainers.graph.model import Model
 from explainers.index.loading import Loaded
 from explainers.index.recipe import Recipe
 from explainers.index.samples import write_sample
-from explainers.index.store import COLUMNS, Block
-from explainers.predictions import summarise
+from explainers.index.store import COLUMNS, Block, mistaken
+from explainers.info import ModelInfo
+from explainers.outputs import FINDINGS, NUMBERS
+from explainers.predictions import Prediction, summarise
 from explainers.relevance.composites import choose_composite, composite
 from explainers.relevance.concepts.layers import find_concepts
 from explainers.relevance.propagation import propagate
 from explainers.relevance.seeds import seed_targets
 from explainers.relevance.tape import Tape, find_node, record
 from explainers.targets import Target
+
+#: Labels that say that none of the findings is there.
+NOTHING = ("", "no finding", "none", "normal", "healthy", "negative")
 
 
 def make_recipe(model: Model, layers: Sequence[str], name: str, epsilon: float, gamma: float) -> Recipe:
@@ -36,52 +42,67 @@ def make_recipe(model: Model, layers: Sequence[str], name: str, epsilon: float, 
     chosen = choose_composite(model)[0] if name == "automatic" else name
     composite(chosen, info.preprocessing, epsilon, gamma)
     counts = {layer: find_concepts(model, layer).count for layer in layers}
-    return Recipe(info.name, info.digest, info.preprocessing, chosen, epsilon, gamma, counts, info.class_names)
+    return Recipe(info.name, info.digest, info.preprocessing, chosen, epsilon, gamma, counts, info.decision_names)
 
 
 def observe(model: Model, recipe: Recipe, loaded: Loaded) -> Block:
     """Compute the rows of pictures that were read; counts the passes.
 
+    A picture has a row for each decision on it: one for its class; of several findings one for each, there or not.
     Where the true class is known and not the one predicted, these pictures alone go through the network once more,
     which costs less than a second seed for all of the batch.
     """
-    inputs = torch.from_numpy(loaded.inputs)
+    inputs, info = torch.from_numpy(loaded.inputs), model.info
     tape = record(model, inputs)
-    predictions = [summarise(model.info, outputs) for outputs in tape.output.float().numpy()]
-    predicted = [prediction.top(1)[0] for prediction in predictions]
-    labels = [match_label(sample.label, recipe.class_names, model.info.output_shape[0]) for sample in loaded.samples]
-    table = pd.DataFrame(
-        {
-            "name": [sample.name for sample in loaded.samples],
-            "digest": loaded.digests,
-            "label_name": [sample.label or "" for sample in loaded.samples],
-            "label": labels,
-            "predicted": predicted,
-            "output": [prediction.logits[index] for prediction, index in zip(predictions, predicted, strict=True)],
-            "probability": [one.probabilities[index] for one, index in zip(predictions, predicted, strict=True)],
-            "sample": [write_sample(sample) for sample in loaded.samples],
-        }
-    ).astype(COLUMNS)
-    mistakes = [row for row, label in enumerate(labels) if label not in (-1, predicted[row])]
-    values = {(layer, "predicted"): found for layer, found in attribute(tape, recipe, predicted).items()}
+    predictions = [summarise(info, outputs) for outputs in tape.output.float().numpy()]
+    decided = [prediction.decisions(info) for prediction in predictions]
+    table = tabulate(info, loaded, predictions, decided)
+    rounds = [attribute(tape, recipe, decisions) for decisions in zip(*decided, strict=True)]
+    repeats, mistakes = len(rounds), np.flatnonzero(mistaken(table))
+    values = {}
     for layer in recipe.layers:
         concepts = find_concepts(model, layer)
         activation = tape.value(find_node(model, concepts.layer.node))
-        values[layer, "max"] = concepts.maximum(activation).numpy().T
-        values[layer, "mean"] = concepts.mean(activation).numpy().T
-        values[layer, "label"] = np.empty((concepts.count, 0), np.float32)
-    if mistakes:
-        found = attribute(record(model, inputs[mistakes]), recipe, [labels[row] for row in mistakes])
-        values.update({(layer, "label"): array for layer, array in found.items()})
+        found = np.stack([one[layer] for one in rounds], axis=-1).reshape(concepts.count, -1)
+        values[layer, "predicted"] = found
+        values[layer, "max"] = concepts.maximum(activation).numpy().T.repeat(repeats, axis=1)
+        values[layer, "mean"] = concepts.mean(activation).numpy().T.repeat(repeats, axis=1)
+        values[layer, "label"] = found[:, mistakes]  # whether a finding is there or not, its score is the same
+    if len(mistakes) and not info.decisions_about(0):
+        other = attribute(record(model, inputs[mistakes]), recipe, table["label"].to_numpy()[mistakes].tolist())
+        values.update({(layer, "label"): array for layer, array in other.items()})
     return Block(table, values)
 
 
+def tabulate(
+    info: ModelInfo, loaded: Loaded, predictions: Sequence[Prediction], decided: Sequence[Sequence[int]]
+) -> pd.DataFrame:
+    """Make the table of pictures that were read, a row for each decision on each."""
+    rows = [
+        {
+            "name": sample.name,
+            "digest": content,
+            "label_name": sample.label or "",
+            "label": match_label(sample.label, info, decision),
+            "predicted": decision,
+            "output": prediction.logits[info.output_of(decision)],
+            "probability": prediction.likelihood(info, decision),
+            "sample": write_sample(sample),
+        }
+        for sample, content, prediction, decisions in zip(
+            loaded.samples, loaded.digests, predictions, decided, strict=True
+        )
+        for decision in decisions
+    ]
+    return pd.DataFrame(rows).astype(COLUMNS)
+
+
 def attribute(
-    tape: Tape, recipe: Recipe, classes: Sequence[int]
+    tape: Tape, recipe: Recipe, decisions: Sequence[int]
 ) -> Mapping[str, Float32[np.ndarray, "concept sample"]]:
-    """Sum up each concept's relevance for one class of each picture, in all layers at once."""
+    """Sum up each concept's relevance for one decision on each picture, in all layers at once."""
     rules = composite(recipe.composite, tape.model.info.preprocessing, recipe.epsilon, recipe.gamma)
-    seeds = seed_targets(tape.output, [Target(index) for index in classes])
+    seeds = seed_targets(tape.output, [Target(tape.model.info.output_of(decision)) for decision in decisions])
     concepts = {layer: find_concepts(tape.model, layer) for layer in recipe.layers}
     found = propagate(tape, seeds, rules=rules, stops=[one.layer.node for one in concepts.values()]).relevance
     return {
@@ -90,11 +111,26 @@ def attribute(
     }
 
 
-def match_label(label: str | None, class_names: Sequence[str], classes: int) -> int:
-    """Find the class that a label means: by name, whatever its case, else by index; -1 if there is none."""
-    if label is None:
+def match_label(label: str | None, info: ModelInfo, decision: int) -> int:
+    """Find the true decision in the place of one that was taken; -1 if the label does not tell.
+
+    A label means a class by name, whatever its case, else by index. Of several findings it names those that are there,
+    with "|", ";" or "," between them; what it does not name is not there.
+    """
+    if label is None or info.kind == NUMBERS:
         return -1
-    names = [name.casefold() for name in class_names]
+    if info.kind != FINDINGS:
+        return match_class(label, info)
+    named = {match_class(part.strip(), info) for part in re.split(r"[|;,]", label)}
+    if -1 in named and label.casefold().strip() not in NOTHING:
+        return -1
+    output = info.output_of(decision)
+    return output if output in named else output + len(info.class_names)
+
+
+def match_class(label: str, info: ModelInfo) -> int:
+    """Find a class by its name, whatever the case, else by its index; -1 if there is none."""
+    names = [name.casefold() for name in info.class_names]
     if label.casefold() in names:
         return names.index(label.casefold())
-    return int(label) if label.isdecimal() and int(label) < classes else -1
+    return int(label) if label.isdecimal() and int(label) < len(names) else -1

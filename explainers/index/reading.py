@@ -86,9 +86,16 @@ class Index:
         """Whether it lies where everybody's do; those of uploads lie elsewhere."""
         return self.store.resolve().is_relative_to(settings().cache.resolve())
 
-    def find_row(self, picture: str) -> int | None:
-        """Find the row of a picture by its digest; None if it is not there."""
+    @cached_property
+    def pictures(self) -> int:
+        """How many pictures there are; of each there is a row for every decision on it."""
+        return len(self.table[["digest", "label_name"]].drop_duplicates())
+
+    def find_row(self, picture: str, decisions: Sequence[int] = ()) -> int | None:
+        """Find the row of a picture by its digest, where there are several one of those decisions; None if none."""
         rows = np.flatnonzero(self.table["digest"] == picture)
+        if len(rows) > 1 and decisions:
+            rows = rows[np.isin(self.table["predicted"].to_numpy()[rows], decisions)]
         return int(rows[0]) if len(rows) else None
 
     def decisions(self, layer: str) -> Decisions:
@@ -136,6 +143,9 @@ class Index:
         values = self.concept(layer, concept, by, of, kind)
         rows = np.arange(len(values)) if klass is None else np.flatnonzero(self.table[of] == klass)
         rows = rows[~np.isnan(values[rows])]
+        if klass is None and self.pictures < len(self):  # of several decisions on a picture the one it serves most
+            rows = rows[np.argsort(-values[rows], kind="stable")]
+            rows = rows[np.sort(np.unique(self.table["digest"].to_numpy()[rows], return_index=True)[1])]
         if len(rows) > count:
             least = np.partition(values[rows], -count)[-count]
             rows = rows[values[rows] >= least]

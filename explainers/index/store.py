@@ -183,12 +183,12 @@ class Writer:
 
     def add(self, block: Block) -> None:
         """Add the rows that are new; they are on disk after a shard's worth of rows or seconds, or ``flush``."""
-        fresh = {key: row for row, key in enumerate(keys(block.table)) if key not in self.known}
+        fresh = [(key, row) for row, key in enumerate(keys(block.table)) if key not in self.known]
         if not fresh:
             return
-        self._pending.append(block.take(sorted(fresh.values())))
-        self.known.update(fresh)
-        self.added += len(fresh)
+        self._pending.append(block.take([row for _, row in fresh]))
+        self.known.update(found := {key for key, _ in fresh})
+        self.added += len(found)
         if sum(len(block.table) for block in self._pending) >= ROWS or time.monotonic() - self._since > SECONDS:
             self.flush()
 

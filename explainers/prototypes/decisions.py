@@ -17,6 +17,7 @@ from explainers.errors import SelectionError
 from explainers.index.subjects import CaseInIndex, IndexLayer
 from explainers.jobs import Progress
 from explainers.parameters import parameter
+from explainers.predictions import Predict
 from explainers.prototypes.strategies import Comparison, Strategies, score
 from explainers.prototypes.vectors import EmbedDecisions, Points, Vectors, locate, normalise
 from explainers.questions import Question
@@ -93,7 +94,7 @@ class JudgeDecision(Comparison, Question[CaseInIndex, Decision]):
 
     def answer(self, about: CaseInIndex, progress: Progress) -> Decision:
         """Compare what the concepts did with the strategies of all compared classes."""
-        thresholds, recipe, klass = Thresholds(self.unusual, self.unlike), about.index.recipe, about.target.index
+        thresholds, recipe = Thresholds(self.unusual, self.unlike), about.index.recipe
         if about.info.digest != recipe.digest:
             raise SelectionError(
                 f"The index in {about.index.store} belongs to another model ({recipe.model}). Build one of this."
@@ -101,8 +102,9 @@ class JudgeDecision(Comparison, Question[CaseInIndex, Decision]):
         asked = RankConcepts(recipe.composite, recipe.epsilon, recipe.gamma, layer=about.layer)
         found = ask(asked, about).result()
         beside = about.narrow(IndexLayer)
+        klass = ask(Predict(), about).result().decision(about.info, about.target.index)
         vectors, strategies = ask(EmbedDecisions(), beside).result(), self.find(beside, klass)
-        row = about.index.find_row(about.picture.digest)
+        row = about.index.find_row(about.picture.digest, about.info.decisions_about(about.target.index))
         return judge(vectors, strategies, klass, found.relevance, row, thresholds)
 
 

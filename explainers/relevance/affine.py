@@ -20,6 +20,9 @@ KEEPING_SIGN = frozenset({aten.max_pool2d.default, aten.dropout.default, aten.ad
 
 def propagate_affine(step: Step) -> Shares:
     """Apply the rule that the composite gave to a convolution or dense layer."""
+    if any(operand in step.assignment.carriers for operand in step.node.args[1:3]):
+        yield from propagate_product(step)
+        return
     rule = step.assignment.rules[step.node]
     (source,) = step.sources
     for part in rule.parts:
@@ -40,6 +43,23 @@ def propagate_affine(step: Step) -> Shares:
             settle(step, part, quotient, signs, rule.stabilizer)
         for term in terms:
             yield source, Relevance(pull_back(step, part, term, quotient), modify_input(step, term))
+
+
+def propagate_product(step: Step) -> Shares:
+    """Split the relevance where weights or biases depend on the image, by the epsilon rule: a product, half to each."""
+    quotient = step.over_output()
+    factors = [node for node in step.node.args[:2] if node in step.carried]
+    for node, pulled in step.pull_back({0: quotient}).items():
+        part = pulled / len(factors) if node in factors else pulled
+        yield node, Relevance(part, step.tape.value(node))
+    bias, spatial = step.argument(2, "bias"), 0 if step.node.target == aten.linear.default else quotient.dim() - 3
+    if bias is not None and bias_node(step) not in step.carried:
+        step.lose("bias", quotient, bias.view(-1, *(1,) * spatial))
+
+
+def bias_node(step: Step) -> Any:
+    """Where a bias is computed."""
+    return step.node.args[2] if len(step.node.args) > 2 else step.node.kwargs.get("bias")
 
 
 def settle(

@@ -43,9 +43,10 @@ class RuleChoice:
     )
 
     def choose_rules(self, model: Model) -> tuple[Composite, str]:
-        """Make the composite for a model; returns it and, if it was chosen for the model, a sentence that says why."""
-        from explainers.relevance.composites import choose_composite, composite, read_overrides
+        """Make the composite for a model; returns it with sentences that say why, and what differs."""
+        from explainers.relevance.composites import assign, choose_composite, composite, read_overrides
 
         name, reason = choose_composite(model) if self.composite == "automatic" else (self.composite, "")
         chosen = composite(name, model.info.preprocessing, self.epsilon, self.gamma)
-        return replace(chosen, overrides=read_overrides(model, self.overrides, self.epsilon, self.gamma)), reason
+        chosen = replace(chosen, overrides=read_overrides(model, self.overrides, self.epsilon, self.gamma))
+        return chosen, " ".join(filter(None, (reason, assign(model, chosen).note)))

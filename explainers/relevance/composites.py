@@ -14,6 +14,7 @@ from explainers.errors import SelectionError
 from explainers.graph.model import Model
 from explainers.preprocessing import Preprocessing
 from explainers.relevance import COMPOSITES, rules
+from explainers.relevance.box import find_bounds
 from explainers.relevance.rules import Rule
 
 aten = torch.ops.aten
@@ -28,6 +29,21 @@ AFFINE = CONVOLUTIONS | {aten.linear.default}
 SOFTMAX = frozenset({aten.softmax.int, aten._softmax.default})
 ATTENTION = SOFTMAX | {aten.scaled_dot_product_attention.default}
 
+#: What takes no more than the shape of its input.
+SHAPED = frozenset(
+    {
+        aten.zeros_like.default,
+        aten.ones_like.default,
+        aten.full_like.default,
+        aten.empty_like.default,
+        aten.rand_like.default,
+        aten.randn_like.default,
+        aten.new_zeros.default,
+        aten.new_ones.default,
+        aten.new_full.default,
+    }
+)
+
 
 @dataclass(frozen=True)
 class Composite:
@@ -36,7 +52,8 @@ class Composite:
     ``overrides`` are pairs of a pattern on layer names (as for file names, "layer4.*") and a rule; the first that
     matches wins. ``through_softmax`` follows AttnLRP (Achtibat et al. 2024, arXiv:2402.05602); without it the
     attention weights are constants, as in CP-LRP (Ali et al. 2022, arXiv:2202.07304). ``stabilizer`` is the epsilon
-    of everything that is neither convolution nor dense.
+    of everything that is neither convolution nor dense. ``box`` are the lowest and the highest value of an image's
+    channels where the rule of the first layer is made for them.
     """
 
     name: str
@@ -46,15 +63,20 @@ class Composite:
     overrides: tuple[tuple[str, Rule], ...] = ()
     through_softmax: bool = True
     stabilizer: float = rules.STABILIZER
+    box: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Assignment:
-    """A composite applied to a model: the rule of every affine operator, and the nodes that carry relevance."""
+    """A composite applied to a model: the rule of every affine operator, and the nodes that carry relevance.
+
+    ``note`` says, if not "", where a layer could not have the composite's rule.
+    """
 
     composite: Composite
     rules: Mapping[fx.Node, Rule]
     carriers: frozenset[fx.Node]
+    note: str = ""
 
 
 #: After so many composites what was derived of a model begins anew: each may have its own copies of the weights.
@@ -66,38 +88,49 @@ def assign(model: Model, composite: Composite) -> Assignment:
     known = sum(isinstance(key, Composite) for key in [*model.derived])
     if composite not in model.derived and known >= ASSIGNMENTS:
         model.derived.clear()
-    found: Assignment = model.remember(
-        composite, lambda: Assignment(composite, assign_rules(model, composite), find_carriers(model, composite))
-    )
+    found: Assignment = model.remember(composite, lambda: make_assignment(model, composite))
     return found
 
 
-def assign_rules(model: Model, composite: Composite) -> Mapping[fx.Node, Rule]:
-    """Choose the rule of every affine operator."""
+def make_assignment(model: Model, composite: Composite) -> Assignment:
+    """Choose the rule of every affine operator; "first" is the first that reads what depends on the image."""
+    carriers = find_carriers(model, composite)
     affine = [node for node in model.program.graph.nodes if node.target in AFFINE]
     found = {node: composite.convolution if node.target in CONVOLUTIONS else composite.dense for node in affine}
-    if composite.first and affine:
-        found[affine[0]] = composite.first
+    first, note = next((node for node in affine if node.args[0] in carriers), None), ""
+    if composite.first and first is not None:
+        rule = first_rule(model, composite, first)
+        found[first] = rule or found[first]
+        if rule is None:
+            note = f"The values that the first layer reads have no known bounds: it has the rule {found[first].name}."
     for pattern, rule in reversed(composite.overrides):
         found.update({node: rule for node in affine if any(fnmatchcase(name, pattern) for name in names(node))})
-    return found
+    return Assignment(composite, found, carriers, note)
+
+
+def first_rule(model: Model, composite: Composite, layer: fx.Node) -> Rule | None:
+    """Choose the rule of the first layer; None if it needs bounds of the layer's input that cannot be told."""
+    if composite.box is None or layer.args[0] is model.input_node:
+        return composite.first
+    bounds = find_bounds(model, layer, *composite.box)
+    return bounds and rules.zbox_between(*bounds)
 
 
 def find_carriers(model: Model, composite: Composite) -> frozenset[fx.Node]:
     """Find the nodes whose values depend on the image, other than through its shape or attention held constant."""
     found = {model.input_node}
     for node in model.program.graph.nodes:
-        held = node.target in SOFTMAX and not composite.through_softmax
+        held = (node.target in SOFTMAX and not composite.through_softmax) or node.target in SHAPED
         if not held and is_floating(node.meta.get("val")) and not found.isdisjoint(node.all_input_nodes):
             found.add(node)
     return frozenset(found)
 
 
 def is_floating(value: Any) -> bool:
-    """Whether a traced value is a floating-point tensor, or several."""
+    """Whether a traced value is a floating-point or complex tensor, or several."""
     if isinstance(value, (tuple, list)):
         return any(is_floating(item) for item in value)
-    return isinstance(value, Tensor) and value.dtype.is_floating_point
+    return isinstance(value, Tensor) and (value.dtype.is_floating_point or value.dtype.is_complex)
 
 
 def names(node: fx.Node) -> list[str]:
@@ -124,7 +157,7 @@ def composite(
         Composite("epsilon-plus", plus, dense),
         Composite("epsilon-plus-flat", plus, dense, rules.flat()),
         Composite("epsilon-alpha2-beta1-flat", rules.alpha_beta(2.0, 1.0), dense, rules.flat()),
-        Composite("epsilon-gamma-box", rules.gamma(gamma), dense, rules.zbox(low, high)),
+        Composite("epsilon-gamma-box", rules.gamma(gamma), dense, rules.zbox(low, high), box=(low, high)),
         Composite("attnlrp", dense, dense),
         Composite("cp-lrp", dense, dense, through_softmax=False),
     )

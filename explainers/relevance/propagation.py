@@ -12,10 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, fx
 
 from explainers.errors import SelectionError
+from explainers.graph.model import Model
 from explainers.jobs import passes
 from explainers.relevance.composites import Assignment, Composite, assign, choose_composite, composite
+from explainers.relevance.elementary import approximate
 from explainers.relevance.operators import RULES
-from explainers.relevance.step import Account, Relevance, Step, unsupported
+from explainers.relevance.similarities import Similarity, find_similarities
+from explainers.relevance.step import Account, Relevance, Step
 from explainers.relevance.tape import Tape, find_node
 
 #: How many bytes of one node's relevance stay in the processor's cache until the next node reads them.
@@ -63,7 +66,7 @@ def propagate(
     to read relevance ("": the input). ``mask`` multiplies the relevance of layers on the way and broadcasts to
     [seed, batch, ...]. ``rules`` default to the composite chosen for the graph. With ``account`` the result says
     where relevance ended. Counts as one backward pass. Raises SelectionError for unknown layers, or a stop that does
-    not lead to the start, and UnsupportedOperatorError for an operator without a rule.
+    not lead to the start.
     """
     model = tape.model
     if rules is None:
@@ -74,7 +77,7 @@ def propagate(
     require_shape(seeds, tape.value(begin).shape)
     if (counts := passes.get(None)) is not None:
         counts.backward += 1
-    route = Route.find(assign(model, rules), begin, ends)
+    route = Route.find(model, assign(model, rules), begin, ends)
     with torch.no_grad():
         walked = [walk(tape, route, part, masks, account) for part in torch.split(seeds, seeds_at_once(tape, route))]
     return Pass(
@@ -98,9 +101,10 @@ class Route:
     ends: frozenset[fx.Node]
     nodes: tuple[fx.Node, ...]
     inside: frozenset[fx.Node]
+    similarities: Mapping[fx.Node, Similarity]
 
     @staticmethod
-    def find(assignment: Assignment, start: fx.Node, ends: Mapping[str, fx.Node]) -> Route:
+    def find(model: Model, assignment: Assignment, start: fx.Node, ends: Mapping[str, fx.Node]) -> Route:
         """Find the nodes that lie on any way from the start to an end; raises SelectionError if there is no way."""
         leading = set(ends.values())
         for node in start.graph.nodes:
@@ -115,7 +119,10 @@ class Route:
                 raise SelectionError(f"The layer '{name}' does not come before the one where relevance starts.")
         inside = frozenset(below & leading)
         ordered = tuple(node for node in reversed(start.graph.nodes) if node in inside)
-        return Route(assignment, frozenset(ends.values()), ordered, inside)
+        whole = (
+            one for one in find_similarities(model) if one.inner.isdisjoint(ends.values()) and one.source in inside
+        )
+        return Route(assignment, frozenset(ends.values()), ordered, inside, {one.node: one for one in whole})
 
 
 def seeds_at_once(tape: Tape, route: Route) -> int:
@@ -144,22 +151,25 @@ def walk(
             value = tape.value(node)
             found[node] = outputs[0].total if outputs else value.new_zeros(len(seeds), *value.shape)
         sources = frozenset(source for source in node.all_input_nodes if source in route.inside)
-        if sources and outputs:
+        if outputs and node in route.similarities:
+            similarity = route.similarities[node]
+            shared = Relevance(similarity.share(outputs[0].total, tape.value(similarity.source)))
+            arrivals.setdefault(similarity.source, {}).setdefault(0, []).append(shared)
+        elif sources and outputs:
             for source, place, part in visit(Step(tape, node, route.assignment, outputs, sources, booked)):
                 arrivals.setdefault(source, {}).setdefault(place, []).append(part)
     return found, booked.ended if booked else {}
 
 
 def visit(step: Step) -> Iterator[tuple[fx.Node, int, Relevance]]:
-    """Apply the rule of one operator; raises UnsupportedOperatorError if it has none."""
+    """Apply the rule of one operator, or go by gradient x input if it has none."""
     if step.node.target is operator.getitem:
         source, place = cast(tuple[fx.Node, int], step.node.args)
         yield source, place, step.relevance
-    elif step.node.target in RULES:
-        for source, part in RULES[step.node.target](step):
-            yield source, 0, part
     else:
-        raise unsupported(step.node)
+        for source, part in RULES.get(step.node.target, approximate)(step):
+            if source in step.sources:
+                yield source, 0, part
 
 
 def gather(parts: Sequence[Relevance]) -> Relevance:

@@ -52,9 +52,16 @@ class Rule:
     stabilizer: float = STABILIZER
 
 
+def push(z: Float[Tensor, "*shape"], epsilon: float) -> Float[Tensor, "*shape"]:
+    """What pushes z away from zero: epsilon * sign(z), where the sign of zero is its own, of complex numbers one."""
+    if z.is_complex():
+        return torch.where(z == 0, 1, z.sgn()).mul_(epsilon)
+    return torch.copysign(z.new_tensor(epsilon), z)
+
+
 def stabilize(z: Float[Tensor, "*shape"], epsilon: float) -> Float[Tensor, "*shape"]:
-    """Push z away from zero: z + epsilon * sign(z), where the sign of zero is its own; a new tensor."""
-    return torch.copysign(z.new_tensor(epsilon), z).add_(z)
+    """Push z away from zero: z + epsilon * sign(z); a new tensor."""
+    return push(z, epsilon).add_(z)
 
 
 def same(tensor: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -81,6 +88,11 @@ def fill(tensor: Float[Tensor, "batch *shape"], values: tuple[float, ...]) -> Fl
     """Set every channel to one value."""
     shape = (-1, *(1 for _ in tensor.shape[2:]))
     return torch.tensor(values, dtype=tensor.dtype, device=tensor.device).view(shape).expand_as(tensor)
+
+
+def repeat(tensor: Float[Tensor, "batch *shape"], values: Float[Tensor, "1 *shape"]) -> Float[Tensor, "batch *shape"]:
+    """Set every image to the same values."""
+    return values.to(tensor).expand_as(tensor)
 
 
 @cache
@@ -127,6 +139,15 @@ def flat() -> Rule:
 @cache
 def zbox(low: tuple[float, ...], high: tuple[float, ...]) -> Rule:
     """z-box rule (Montavon et al. 2017) for inputs between ``low`` and ``high`` in each channel."""
-    above = Term(partial(fill, values=tuple(-value for value in low)), positive)
-    below = Term(partial(fill, values=tuple(-value for value in high)), negative)
-    return Rule("z-box", (Part((Term(same, same), above, below)),))
+    lowest, highest = (tuple(-value for value in bound) for bound in (low, high))
+    return box(partial(fill, values=lowest), partial(fill, values=highest))
+
+
+def zbox_between(low: Float[Tensor, "1 *shape"], high: Float[Tensor, "1 *shape"]) -> Rule:
+    """z-box rule for inputs between ``low`` and ``high`` in each place."""
+    return box(partial(repeat, values=-low), partial(repeat, values=-high))
+
+
+def box(lowest: Modifier, highest: Modifier) -> Rule:
+    """z-box rule, by what makes the lowest and the highest input of the input, negated."""
+    return Rule("z-box", (Part((Term(same, same), Term(lowest, positive), Term(highest, negative))),))

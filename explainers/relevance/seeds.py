@@ -18,6 +18,8 @@ def seed_targets(
 ) -> Float[Tensor, "1 batch class *places"]:
     """Start at each image's class with its logit, and for a contrast at the other class with the logit negated.
 
+    What is explained above a usual value starts with what is above it.
+
     Of a map of logits each place in the target's region starts with its part of their mean (L-CRP, Dreyer et al. 2023,
     arXiv:2211.11426, sums instead, which differs by a factor).
 
@@ -30,7 +32,8 @@ def seed_targets(
     for row, target in enumerate(targets):
         if target.versus is not None:
             seeds[row, target.versus] -= outputs[row, target.versus]
-        seeds[row, target.index] += outputs[row, target.index]
+        share = place_weights(outputs.shape[2:], [target])[0, 0] if target.usual and outputs.dim() == 4 else 1.0
+        seeds[row, target.index] += outputs[row, target.index] - target.usual * share
     return seeds[None]
 
 

@@ -6,7 +6,7 @@ apart until it has to be multiplied, because most rules divide by another value 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, fx
 
-from explainers.errors import UnsupportedOperatorError
-from explainers.relevance.composites import Assignment, names
-from explainers.relevance.rules import stabilize
+from explainers.relevance.composites import Assignment
+from explainers.relevance.rules import push, stabilize
 from explainers.relevance.tape import Tape
 
 
@@ -40,12 +39,18 @@ class Relevance:
         return ratio[None].mul_(self.quotient) if len(self.quotient) == 1 else self.quotient * ratio
 
 
+#: How relevance is called that a gradient makes or takes, and that ends where there is none.
+GRADIENT, UNDIFFERENTIABLE = "elsewhere by gradient", "operators without a derivative"
+
+
 @dataclass
 class Account:
     """The relevance that ended on the way, by seed and image, in kinds.
 
     "bias": in biases. "epsilon": in stabilisers. "constants": in padding, position embeddings, class tokens and other
-    summands that no pixel has a part in. "softmax": in the offset of the expansion of attention (AttnLRP).
+    summands that no pixel has a part in. "softmax": in the offset of the expansion of attention (AttnLRP). GRADIENT:
+    the difference that gradient x input makes where an operator has no rule. UNDIFFERENTIABLE: in operators that have
+    no derivative either.
     """
 
     batch: int
@@ -55,8 +60,12 @@ class Account:
         """Add the sum of quotient * unit, for each image, to what ended as this kind."""
         axis = 1 + node.meta["batch_axis"]
         amounts = quotient * unit if isinstance(unit, Tensor) else quotient
+        amounts = amounts.real if amounts.is_complex() else amounts
         rest = [place for place in range(1, amounts.dim()) if place != axis]
-        amounts = (amounts.sum(rest) if rest else amounts).reshape(len(quotient), self.batch, -1).sum(-1)
+        amounts = amounts.sum(rest) if rest else amounts
+        if amounts[0].numel() % self.batch:  # a value of all images together: each has its part
+            amounts = (amounts.reshape(len(quotient), -1).sum(1, keepdim=True) / self.batch).expand(-1, self.batch)
+        amounts = amounts.reshape(len(quotient), self.batch, -1).sum(-1)
         self.ended[kind] = self.ended.get(kind, 0.0) + (amounts if isinstance(unit, Tensor) else amounts * unit)
 
 
@@ -84,8 +93,15 @@ class Step:
 
     @property
     def carried(self) -> list[Any]:
-        """The operands, in order, that depend on the image."""
-        return [operand for operand in self.node.args if operand in self.assignment.carriers]
+        """The operands, in order and as often as they are given, that depend on the image."""
+        found: list[fx.Node] = []
+        fx.node.map_arg((self.node.args, self.node.kwargs), found.append)
+        return [operand for operand in found if operand in self.assignment.carriers]
+
+    @property
+    def tracked(self) -> frozenset[fx.Node]:
+        """The operands whose relevance has to be known: where something is accounted for, all that carry it."""
+        return self.sources if self.account is None else frozenset(self.carried)
 
     def argument(self, place: int, name: str, default: Any = None) -> Any:
         """Read an argument's value, wherever it was given."""
@@ -97,34 +113,71 @@ class Step:
         if self.account is not None:
             self.account.book(kind, self.node, quotient, unit)
 
-    def over_output(self) -> Float[Tensor, "seed *shape"]:
-        """Divide the relevance by the stabilised output: R / z."""
-        output, epsilon = self.tape.value(self.node), self.assignment.composite.stabilizer
-        quotient = self.relevance.over(stabilize(output, epsilon), spare=True)
+    def lose_rest(self, kind: str, passed: Mapping[fx.Node, Relevance]) -> None:
+        """Note that what an operator did not pass on of the relevance of its outputs ends in it."""
         if self.account is not None:
-            self.lose("epsilon", quotient, torch.copysign(output.new_tensor(epsilon), output))
+            for part in self.outputs.values():
+                self.account.book(kind, self.node, part.total, 1.0)
+            for node, part in passed.items():
+                self.account.book(kind, node, -part.quotient, 1.0 if part.factor is None else part.factor)
+
+    def output(self, place: int = 0) -> Float[Tensor, "*shape"]:
+        """Read one of the operator's outputs."""
+        found = self.tape.value(self.node)
+        output: Tensor = found[place] if isinstance(found, (tuple, list)) else found
+        return output
+
+    def over_output(self, place: int = 0) -> Float[Tensor, "seed *shape"]:
+        """Divide the relevance by the stabilised output: R / z."""
+        output, epsilon = self.output(place), self.assignment.composite.stabilizer
+        quotient = self.outputs[place].over(stabilize(output, epsilon), spare=True)
+        if self.account is not None:
+            self.lose("epsilon", quotient, push(output, epsilon))
         return quotient
 
     def pull_back(
-        self, cotangents: Mapping[int, Float[Tensor, "seed *shape"]]
+        self, cotangents: Mapping[int, Float[Tensor, "seed *shape"]], nodes: Iterable[fx.Node] | None = None
     ) -> dict[fx.Node, Float[Tensor, "seed *shape"]]:
-        """Multiply by the transposed Jacobian of the operator, for each source."""
-        leaves = {node: self.tape.value(node).detach().requires_grad_() for node in self.sources}
+        """Multiply by the transposed Jacobian of the operator, for each source or for given nodes.
+
+        Of complex values conjugates go in and come out, so that quotient * value is relevance there as well. Raises
+        NotImplementedError for an operator without a derivative.
+        """
+        leaves, made = self.run_again(self.sources if nodes is None else nodes)
+        outputs = [made[place] for place in cotangents]
+        batched = any(len(cotangent) > 1 for cotangent in cotangents.values())
+        given = [mirror(cotangent if batched else cotangent[0]) for cotangent in cotangents.values()]
+        if not all(output.requires_grad for output in outputs):
+            raise NotImplementedError(f"{self.node.target} has no derivative")
+        try:
+            found = torch.autograd.grad(
+                outputs, list(leaves.values()), given, is_grads_batched=batched, allow_unused=True
+            )
+        except RuntimeError as error:  # torch does not always raise the kind that says so
+            if "implemented" not in str(error):
+                raise
+            raise NotImplementedError(f"{self.node.target} has no derivative") from error
+        count = len(next(iter(cotangents.values())))
+        return {
+            node: leaf.new_zeros(count, *leaf.shape) if grad is None else mirror(grad if batched else grad[None])
+            for (node, leaf), grad in zip(leaves.items(), found, strict=True)
+        }
+
+    def run_again(self, nodes: Iterable[fx.Node]) -> tuple[dict[fx.Node, Tensor], Sequence[Tensor]]:
+        """Run the operator with gradients; returns its inputs from these nodes, as leaves, and its outputs."""
+        leaves = {node: self.tape.value(node).detach().requires_grad_() for node in nodes}
         target: Any = self.node.target
         arguments, keywords = fx.node.map_arg(
             (self.node.args, self.node.kwargs), lambda node: leaves[node] if node in leaves else self.tape.value(node)
         )
         with torch.enable_grad():
             made = target(*arguments, **keywords)
-        made = made if isinstance(made, (tuple, list)) else (made,)
-        batched = any(len(cotangent) > 1 for cotangent in cotangents.values())
-        found = torch.autograd.grad(
-            [made[place] for place in cotangents],
-            list(leaves.values()),
-            [cotangent if batched else cotangent[0] for cotangent in cotangents.values()],
-            is_grads_batched=batched,
-        )
-        return {node: grad if batched else grad[None] for node, grad in zip(leaves, found, strict=True)}
+        return leaves, made if isinstance(made, (tuple, list)) else (made,)
+
+
+def mirror(values: Tensor) -> Tensor:
+    """The conjugates of complex values; others as they are."""
+    return values.conj().resolve_conj() if values.is_complex() else values
 
 
 def fold(values: Float[Tensor, "seed batch *shape"]) -> Float[Tensor, "seed_batch *shape"]:
@@ -143,12 +196,3 @@ def fit(values: Float[Tensor, "seed *shape"], operand: Float[Tensor, "*smaller"]
         return values
     ones = (1,) * (values.dim() - 1 - operand.dim())
     return values.sum_to_size(len(values), *ones, *operand.shape).reshape(len(values), *operand.shape)
-
-
-def unsupported(node: fx.Node, what: str = "") -> UnsupportedOperatorError:
-    """Say which operator has no rule, and in which layer it sits."""
-    inside = names(node)
-    return UnsupportedOperatorError(
-        f"The operator {what or node.target} {f'in the layer {inside[0]}' if inside else 'of the model'} has no "
-        "relevance rule. Choose another method, such as the gradient, or a layer behind it as the map."
-    )

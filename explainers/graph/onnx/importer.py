@@ -6,16 +6,13 @@ from collections import ChainMap
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from onnx import NodeProto
 from torch import fx
 
 # The modules of operators register what they import when they are loaded.
 from explainers.errors import ModelError, UnsupportedOperatorError
 from explainers.graph.checkpoint import printable
-from explainers.graph.class_names import imagenet_names
-from explainers.graph.export import from_graph
-from explainers.graph.model import Model
+from explainers.graph.export import Traced, trace_graph
 from explainers.graph.onnx import (  # noqa: F401
     control,
     elementwise,
@@ -27,14 +24,12 @@ from explainers.graph.onnx import (  # noqa: F401
     resizing,
     shapes,
 )
-from explainers.graph.onnx.builder import BATCH, Builder, aten, dtype_of, shape_of
-from explainers.graph.onnx.ends import Scaling, drop_squashing, take_scaling
+from explainers.graph.onnx.builder import BATCH, DYNAMIC, Builder, aten, dtype_of, shape_of
 from explainers.graph.onnx.file import FLOATS, OnnxFile, label, names_read, read_weights
 from explainers.graph.onnx.frames import Frame, is_known
 from explainers.graph.onnx.fusions import fuse
 from explainers.graph.onnx.quantised import QUANTISING
 from explainers.graph.onnx.registry import domain_of
-from explainers.preprocessing import Preprocessing
 from explainers.proposal import Output
 
 #: How many of a file's outputs are looked at.
@@ -43,17 +38,13 @@ MAX_OUTPUTS = 32
 
 @dataclass(frozen=True, eq=False)
 class Imported:
-    """An ONNX file as a graph, and what it told about its preprocessing and outputs.
+    """An ONNX file as a traced network, with notes on it.
 
     ``outputs`` lists what can be explained where there are several, that first which is proposed.
     """
 
     file: OnnxFile
-    graph: fx.GraphModule
-    preprocessing: Preprocessing
-    batched: bool  # whether the output keeps the images of a batch apart
-    classes: int
-    class_names: tuple[str, ...]
+    traced: Traced
     notes: tuple[str, ...]
     outputs: tuple[Output, ...] = ()
 
@@ -87,7 +78,7 @@ def import_graph(file: OnnxFile, size: tuple[int, int] | None = None, output: st
         node.replace_all_uses_with(node.args[0])
     builder.graph.eliminate_dead_code()
     outputs = [Output(name, tuple(shape_of(made[name])[1:])) for name in dict.fromkeys([chosen, *made])]
-    return replace(finish(file, builder, (height, width)), outputs=tuple(outputs) if len(outputs) > 1 else ())
+    return replace(finish(file, builder), outputs=tuple(outputs) if len(outputs) > 1 else ())
 
 
 def import_outputs(
@@ -147,44 +138,15 @@ def check_operators(file: OnnxFile, nodes: Sequence[NodeProto]) -> None:
         )
 
 
-def finish(file: OnnxFile, builder: Builder, size: tuple[int, int]) -> Imported:
-    """Simplify the graph and take off what the file wrapped around its network."""
+def finish(file: OnnxFile, builder: Builder) -> Imported:
+    """Simplify the graph, and take off what the file wrapped around its network."""
     graph, notes = builder.graph, list(file.notes)
-    notes += drop_squashing(graph)
-    scaling = take_scaling(graph, builder.constants, file.channels)
     fuse(graph, builder.constants)
-    preprocessing, note = propose_preprocessing(file, scaling, size)
     if builder.kinds & QUANTISING:
         notes.append("The file is quantised; its weights are as in the file, its activations are not rounded.")
     elif "DequantizeLinear" in builder.kinds:
         notes.append("The file's weights are quantised; they are taken as the numbers that they stand for.")
-    shape = shape_of(*graph.output_node().all_input_nodes)
-    batched = shape[:1] == [BATCH]
-    classes = shape[1] if len(shape) > 1 else 1
-    names = file.class_names if len(file.class_names) == classes else imagenet_names() if classes == 1000 else ()
-    made = fx.GraphModule(builder.constants, graph)
-    return Imported(file, made, preprocessing, batched, classes, names, (*notes, note))
-
-
-def propose_preprocessing(file: OnnxFile, scaling: Scaling | None, size: tuple[int, int]) -> tuple[Preprocessing, str]:
-    """Propose how images are prepared, from the normalisation in the file if it has one, with a note on it."""
-    resize, channels = round(min(size) * 256 / 224), file.channels
-    if scaling is None and not file.pixels:
-        default = Preprocessing()
-        usual = (default.mean, default.std) if channels == 3 else ((0.5,) * channels, (0.5,) * channels)
-        note = "The file does not say how images are prepared: check size, mean and standard deviation."
-        return Preprocessing(size, resize, *usual), note
-    factor, summand = scaling or (torch.ones(channels), torch.zeros(channels))
-    means, stds = -summand / factor, 1 / factor
-    if file.pixels or (stds > 2).any() or (means.abs() > 2).any():
-        means, stds = means / 255, stds / 255
-    mean, std = (tuple(float(f"{number:.6g}") for number in item.tolist()) for item in (means, stds))
-    note = "The normalisation of the image that the file does itself was taken over into the preprocessing."
-    return Preprocessing(size, resize, mean, std), note if scaling else "The file takes bytes, from 0 to 255."
-
-
-def build(imported: Imported, name: str, preprocessing: Preprocessing, class_names: Sequence[str]) -> Model:
-    """Make a Model of an imported graph, which cannot be used again; raises ModelError as ``from_graph`` does."""
-    weights = imported.file.weights
-    count = sum(tensor.numel() for tensor in weights.values() if tensor.is_floating_point())
-    return from_graph(imported.graph, weights, count, name, preprocessing, class_names, "onnx", imported.notes)
+    if shape_of(*graph.output_node().all_input_nodes)[:1] != [BATCH]:
+        raise ModelError(f"The ONNX file's output does not keep the images of a batch apart. {DYNAMIC}.")
+    count = sum(tensor.numel() for tensor in file.weights.values() if tensor.is_floating_point())
+    return Imported(file, trace_graph(fx.GraphModule(builder.constants, graph), file.weights, count, "file"), (*notes,))

@@ -15,7 +15,7 @@ from explainers.info import Layer
 from explainers.relevance.composites import ATTENTION, SOFTMAX
 from explainers.relevance.composites import names as layers_of
 from explainers.relevance.concepts.units import Concepts
-from explainers.relevance.operators import AVERAGES, ELEMENTWISE, MOVES, WINNERS
+from explainers.relevance.groups import AVERAGES, ELEMENTWISE, FILLED, MOVES, WINNERS
 from explainers.relevance.tape import find_node
 
 aten = torch.ops.aten
@@ -24,7 +24,7 @@ aten = torch.ops.aten
 HEADS = "/heads"
 
 #: Operators that give no concepts of their own, for the choice of a layer.
-PASSIVE = AVERAGES | MOVES | WINNERS | {aten.max_pool2d.default, aten.layer_norm.default}
+PASSIVE = AVERAGES | MOVES | WINNERS | FILLED | {aten.layer_norm.default}
 
 
 def find_concepts(model: Model, name: str) -> Concepts:
@@ -115,12 +115,12 @@ def find_sources(node: fx.Node) -> set[fx.Node]:
 
 def heads(model: Model) -> tuple[Layer, ...]:
     """List the attention heads of each layer, where the graph shows them as (batch, head, token, dimension)."""
-    grids = {layer.shape[0]: layer.grid for layer in model.info.layers if layer.layout == "tokens"}
+    grids = {layer.shape[0]: (layer.grid, layer.before) for layer in model.info.layers if layer.layout == "tokens"}
     found = []
     for node in model.program.graph.nodes:
         if is_attention(node) and is_by_image(model, node) and node.meta["val"].shape[2] in grids:
             shape = tuple(int(size) for size in node.meta["val"].shape[1:])
-            found.append(Layer(layers_of(node)[0] + HEADS, node.name, "heads", shape, "heads", grids[shape[1]]))
+            found.append(Layer(layers_of(node)[0] + HEADS, node.name, "heads", shape, "heads", *grids[shape[1]]))
     return tuple(found)
 
 

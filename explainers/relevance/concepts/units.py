@@ -91,7 +91,10 @@ class Concepts:
             "tokens": (tokens, 1),
             "heads": (1, tokens, 1),
         }
-        return pad(covered, (tokens - len(covered), 0)).reshape(shapes[self.layer.layout])
+        if self.layer.layout in ("tokens", "heads"):
+            places = self.layer.place_tokens
+            covered = pad(covered, (places.start, tokens - places.stop))
+        return covered.reshape(shapes[self.layer.layout])
 
     def check(self, concepts: Sequence[int]) -> list[int]:
         """Return concepts as a list; raises SelectionError for one that the layer does not have."""
