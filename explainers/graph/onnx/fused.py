@@ -124,7 +124,8 @@ def normalise_length_of_sum(
 def attend(call: Call, value: Value, weight: Value, bias: Value | None = None, *rest: Value | None) -> Any:
     """Attend among places, with queries, keys and values computed by one dense layer."""
     mask, past, more = (*rest, None, None, None)[:3]
-    call.require(mask is None and past is None and call.used == 1, "a mask by lengths or a memory")
+    plain = mask is None and past is None and call.used == 1 and not call.get("do_rotary", 0)
+    call.require(plain, "a mask by lengths, a memory or rotations")
     product = call.emit(aten.linear.default, value, call.emit(aten.t.default, weight), bias)
     width = shape_of(product)[-1] // 3
     sizes = call.get("qkv_hidden_sizes", [width] * 3)

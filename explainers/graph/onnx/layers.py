@@ -272,7 +272,8 @@ def attend(call: Call, query: Value, key: Value, value: Value, mask: Value | Non
     """Attend: the values' mean, weighted by the softmax of the products of queries and keys."""
     causal = bool(call.get("is_causal", 0))
     memory = any(item is not None for item in call.inputs[4:])
-    if memory or call.used > 1 or call.get("softcap", 0.0) or (causal and mask is not None):
+    windows = any(call.get(side, -1) >= 0 for side in ("left_window_size", "right_window_size"))
+    if memory or windows or call.used > 1 or call.get("softcap", 0.0) or (causal and mask is not None):
         return NotImplemented
     flat = len(shape_of(query)) == 3
     if flat:

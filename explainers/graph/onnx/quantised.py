@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from onnx import TensorProto
 from torch import Tensor, fx
 
 from explainers.graph.onnx import elementwise, layers, shapes
@@ -32,16 +33,23 @@ def quantise(call: Call, value: Value, step: Value, zero: Value | None = None) -
     """Quantise a constant; of what depends on the image keep the range that whole numbers leave it."""
     if isinstance(value, fx.Node):
         return bound(call, value, step, zero)
-    kind = torch.uint8 if zero is None else dtype_of(zero)
+    kind = whole_type(call, zero)
     steps, first = parameters(call, value, step, zero)
     limits = torch.iinfo(kind)
     return torch.clamp(torch.round(value / steps) + first, limits.min, limits.max).to(kind)
 
 
+def whole_type(call: Call, zero: Value | None) -> torch.dtype:
+    """The type of whole numbers that a node quantises to."""
+    given = call.get("output_dtype", 0) or TensorProto.UINT8
+    kind = shapes.torch_dtype(call, given) if zero is None else dtype_of(zero)
+    call.require(not kind.is_floating_point, "numbers quantised to floating-point ones of few bits")
+    return kind
+
+
 def bound(call: Call, value: Any, step: Value, zero: Value | None) -> Any:
     """Keep a value in the range of the whole numbers that it is quantised to, and note their scale and zero point."""
-    kind = torch.uint8 if zero is None else dtype_of(zero)
-    call.require(not kind.is_floating_point, "numbers quantised to 8-bit floating-point ones")
+    kind = whole_type(call, zero)
     scale, first = scalars(call, step, zero)
     low, high = ((limit - first) * scale for limit in (torch.iinfo(kind).min, torch.iinfo(kind).max))
     inside = isinstance(value, fx.Node) and value.target in SHARES and low <= 0 and high > 0.99

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from explainers.graph.onnx.builder import Value, aten, shape_of
+from explainers.graph.onnx.builder import Value, aten, is_batch, shape_of
 from explainers.graph.onnx.registry import Call, operator
 
 #: The order of ONNX's gates in torch's: of input, forget, cell, output; of reset, update, new.
 GATES = {"LSTM": [0, 2, 3, 1], "GRU": [1, 0, 2], "RNN": [0]}
 USUAL = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
-MAX_STEPS = 1000
+MAX_STEPS = 4096
 LAYERS = {"LSTM": aten.lstm.input, "GRU": aten.gru.input, "RNN": aten.rnn_tanh.input}
 
 
@@ -49,6 +49,8 @@ def check(call: Call, value: Value, lengths: Value | None, peephole: Value | Non
     call.require(call.get("activations", USUAL[call.kind] * count) == USUAL[call.kind] * count, "unusual activations")
     call.require("clip" not in call.attributes and not call.get("input_forget", 0), "clipped or coupled gates")
     steps = shape_of(value)[1 if call.get("layout", 0) else 0]
+    call.require(not is_batch(steps), "the images of a batch as its steps")
+    call.require(steps <= MAX_STEPS, f"over {MAX_STEPS:,} steps")
     same = lengths is None or bool((call.constant(lengths, "lengths") == steps).all())
     call.require(same, "sequences of several lengths")
 
@@ -78,7 +80,6 @@ def read_weights(call: Call, weight: Value, recurrent: Value, bias: Value | None
 def unroll(call: Call, value: Value, state: Value, weights: list[Tensor]) -> tuple[Any, Any]:
     """Run a gated layer step by step that resets its state before the product with it, unlike torch's."""
     steps, count = shape_of(value)[0], shape_of(state)[0]
-    call.require(steps * count <= MAX_STEPS, f"over {MAX_STEPS} steps")
     each = len(weights) // count
     made, last = [], []
     for direction in range(count):

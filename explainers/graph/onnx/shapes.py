@@ -175,9 +175,11 @@ def expand(call: Call, value: Value, sizes: Value) -> Any:
 
 def take_one(call: Call, value: Value, sizes: list[int]) -> Value:
     """Of a constant that is written out for a fixed number of images, each alike, take that of one."""
-    for axis, size in enumerate(sizes) if isinstance(value, Tensor) and len(sizes) == value.dim() else ():
+    if isinstance(value, fx.Node) or len(sizes) != value.dim():
+        return value
+    for axis, size in enumerate(sizes):
         first = value.narrow(axis, 0, min(1, value.shape[axis]))
-        if is_batch(size) and value.shape[axis] == call.builder.fixed and bool((value == first).all()):
+        if is_batch(size) and value.shape[axis] == call.builder.fixed and torch.equal(value, first.expand_as(value)):
             value = first
     return value
 
