@@ -24,7 +24,7 @@ from explainers.graph.matching import fill
 from explainers.graph.model import Model
 from explainers.graph.networks import read_networks
 from explainers.preprocessing import Preprocessing
-from tests.model_files import archived, resnet, saved
+from tests.model_files import resnet, saved
 
 SMALL = Preprocessing((64, 64), 64)
 State = dict[str, Tensor]
@@ -370,15 +370,6 @@ def test_weights_of_other_precision_are_computed_in_single(dtype: torch.dtype) -
         model = opened(content)
         assert model(images()).dtype == torch.float32
         require_same(model, copy.deepcopy(module).float(), images())
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_a_program_of_other_precision_is_computed_in_single(dtype: torch.dtype) -> None:
-    layers = (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5))
-    module = settle(nn.Sequential(*layers)).to(dtype)
-    model = load(archived(module, torch.zeros(2, 3, 16, 16, dtype=dtype)), "half.pt2")
-    require_same(model, copy.deepcopy(module).float(), images(3, 16))
-    assert any("it is computed in float32" in note for note in model.info.notes)
 
 
 # Channels

@@ -139,17 +139,17 @@ def make_model(
     Class names are made up where too few are given. Raises ModelError for outputs that are not of the kind asked for.
     """
     graph, kind = traced.graph, reading.kind or guess_kind(traced.shape, traced.squashing)[0]
-    if kind:
+    if kind:  # else what detectors and the like give
         check_kind(kind, traced.shape, reading.usual)
     if kind == BINARY:
         show_both_sides(graph)
         finish(graph)
-    weights, names = weights_digest(traced.weights), name_outputs(kind, traced.shape[0], reading.class_names)
+    weights = weights_digest(traced.weights)
     info = ModelInfo(
         name=name,
         source=source,
         preprocessing=preprocessing,
-        class_names=names,
+        class_names=name_outputs(kind, traced.shape[0], reading.class_names),
         layers=layers(graph, preprocessing.size),
         output_shape=(count_names(kind, traced.shape[0]), *traced.shape[1:]),
         parameters=traced.parameters,
