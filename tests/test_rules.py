@@ -133,6 +133,8 @@ CHOSEN: dict[str, tuple[Function, tuple[int, ...]]] = {
     "greater of two": (lambda x: torch.maximum(x[:, :2], x[:, 2:]), (4, 3)),
     "lesser of two": (lambda x: torch.minimum(x[:, :2], x[:, 2:]), (4, 3)),
     "greatest index on the way": (lambda x: x.cummax(-1)[0], (3, 4)),
+    "stacking with a constant": (lambda x: torch.stack([x, torch.ones_like(x)], 1), (3, 4)),
+    "log of a sum with a constant": (lambda x: torch.logaddexp(x, torch.ones_like(x)), (3, 4)),
     "masked values": (lambda x: x.masked_fill(x < 0, 0.5), (3, 4)),
     "choice by a condition": (lambda x: torch.where(x > 0, x, 0.3), (3, 4)),
     "padding with a value": (lambda x: functional.pad(x, (1, 1), value=0.7), (3, 4)),

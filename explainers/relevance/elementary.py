@@ -84,7 +84,7 @@ def cut(step: Step) -> Shares:
 def add(step: Step, first: float = 1.0, second: float = 1.0) -> Shares:
     """Split the relevance of a sum, or of a difference, in proportion to the summands, by the epsilon rule.
 
-    The one that is subtracted has ``first`` or ``second`` negative, and is what a factor of the operator is for.
+    ``first`` or ``second`` is -1 for the operand that the operator subtracts.
     """
     quotient, alpha = step.over_output(), step.argument(2, "alpha", 1)
     signs = (first * alpha, second) if first < 0 else (first, second * alpha)

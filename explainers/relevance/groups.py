@@ -27,25 +27,25 @@ MOVES = overloads(
     numpy_T mT adjoint mH movedim moveaxis swapaxes swapdims expand expand_as broadcast_to contiguous clone to
     _to_copy type_as float double alias detach lift_fresh_copy repeat tile repeat_interleave flip fliplr flipud rot90
     roll slice narrow select diagonal diag_embed unbind split split_with_sizes tensor_split hsplit vsplit chunk
-    unsafe_chunk unsafe_split unsafe_split_with_sizes stack hstack vstack dstack column_stack index index_select
-    atleast_2d atleast_3d take take_along_dim gather masked_select sort unfold unfold_copy pixel_shuffle
-    pixel_unshuffle channel_shuffle native_channel_shuffle reflection_pad1d reflection_pad2d reflection_pad3d
-    replication_pad1d replication_pad2d replication_pad3d upsample_nearest1d upsample_nearest2d upsample_nearest3d
-    _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d as_strided permute_copy expand_copy
-    slice_copy broadcast_tensors block_diag meshgrid cartesian_prod"""
+    unsafe_chunk unsafe_split unsafe_split_with_sizes index index_select atleast_2d atleast_3d take take_along_dim
+    gather masked_select sort unfold unfold_copy pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle
+    reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
+    upsample_nearest1d upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d
+    _upsample_nearest_exact3d as_strided permute_copy expand_copy slice_copy"""
 )
 #: Each value is one of the input's, or one of several that compete.
 WINNERS = overloads(
     """max_pool1d max_pool2d max_pool3d max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
     fractional_max_pool2d fractional_max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d amax amin
     aminmax max.default max.dim min.default min.dim median nanmedian kthvalue mode topk cummax cummin msort logsumexp
-    logaddexp logaddexp2 logcumsumexp"""
+    logcumsumexp"""
 )
 #: Each value is one of the input's or a constant.
 FILLED = overloads(
     """pad constant_pad_nd masked_fill masked_scatter where triu tril im2col max_unpool2d max_unpool3d fill
     slice_scatter select_scatter diagonal_scatter as_strided_scatter scatter.src scatter.value index_put index_fill
-    index_copy put embedding diag"""
+    index_copy put embedding diag stack hstack vstack dstack column_stack block_diag meshgrid broadcast_tensors
+    cartesian_prod logaddexp logaddexp2"""
 )
 ELEMENTWISE = overloads(
     """relu relu6 leaky_relu prelu _prelu_kernel elu selu celu gelu silu mish softplus sigmoid hardsigmoid hardswish
@@ -68,13 +68,13 @@ LINEAR = overloads(
     """cumsum diff trace col2im sum_to_size fft_fft fft_ifft fft_fft2 fft_ifft2 fft_fftn fft_ifftn fft_rfft fft_irfft
     fft_rfft2 fft_irfft2 fft_rfftn fft_irfftn fft_hfft fft_ihfft fft_fftshift fft_ifftshift _fft_r2c _fft_c2r
     _fft_c2c stft istft view_as_real view_as_complex real imag conj conj_physical _conj _conj_physical resolve_conj
-    complex linalg_vector_norm linalg_norm linalg_matrix_norm norm frobenius_norm nuclear_norm std quantile
-    nanquantile linalg_svdvals"""
+    linalg_vector_norm linalg_norm linalg_matrix_norm norm frobenius_norm nuclear_norm std quantile nanquantile
+    linalg_svdvals"""
 )
 #: Linear in several inputs together, of which some may be constants.
 JOINED = overloads(
     """scatter_add index_add scatter_reduce index_reduce cdist _cdist_forward _euclidean_dist dist pairwise_distance
-    hypot lerp"""
+    hypot lerp complex"""
 )
 PRODUCTS = overloads(
     """matmul bmm mm mv dot vdot inner outer ger einsum tensordot kron chain_matmul linalg_multi_dot _trilinear
