@@ -183,6 +183,45 @@ def test_the_gradient_of_a_batch_norm_between_tokens_and_maps_is_that_of_finite_
         assert abs(float((found * step).sum()) - expected) < 1e-4 * float(found.abs().sum())
 
 
+class Dense(nn.Module):
+    """Tokens, a dense layer, a batch norm of its channels in one of its layouts, and a head."""
+
+    def __init__(self, norm: Callable[[nn.Module, Tensor], Tensor], kind: type[nn.Module]) -> None:
+        super().__init__()
+        self.conv, self.dense, self.head = nn.Conv2d(3, 9, 4, 4), nn.Linear(9, 9), nn.Linear(9, 4)
+        self.norm, self.apply_norm = kind(9), norm
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.apply_norm(self.norm, self.dense(self.conv(images).permute(0, 2, 3, 1))).mean((1, 2)))
+
+
+#: Batch norms of what a dense layer gives, and whether they are of its channels.
+LAYOUTS: dict[str, tuple[Callable[[nn.Module, Tensor], Tensor], type[nn.Module], bool]] = {
+    "rows": (lambda norm, values: norm(values.flatten(0, 2)).reshape_as(values), nn.BatchNorm1d, True),
+    "channels of tokens": (
+        lambda norm, values: norm(values.flatten(1, 2).transpose(1, 2)).mT.reshape_as(values), nn.BatchNorm1d, False,
+    ),
+    "channels of maps": (
+        lambda norm, values: norm(values.permute(0, 3, 1, 2)).permute(0, 2, 3, 1), nn.BatchNorm2d, True,
+    ),
+    "tokens": (lambda norm, values: norm(values.flatten(1, 2)).reshape_as(values), nn.BatchNorm1d, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_batch_norm_behind_a_dense_layer_is_folded_where_it_scales_its_channels(name: str) -> None:
+    torch.manual_seed(0)
+    norm, kind, folded = LAYOUTS[name]
+    module = Dense(norm, kind)
+    with torch.no_grad():
+        module.norm.running_mean.normal_(std=0.3)
+        module.norm.running_var.uniform_(0.3, 2)
+        module.norm.weight.uniform_(0.3, 2)
+    model, images = opened(module.eval()), torch.randn(2, 3, SIDE, SIDE)
+    assert torch.allclose(model(images), module(images), atol=1e-5)
+    assert ("aten.batch_norm.default" not in operators(model)) == folded
+
+
 #: Blocks in the form for training.
 BRANCHES: dict[str, Callable[[], nn.Module]] = {
     "RepVGG": partial(RepVggBlock, 8, 8),

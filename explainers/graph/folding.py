@@ -21,6 +21,9 @@ LARGEST = 16 << 20
 CONVOLUTIONS = frozenset({aten.conv1d.default, aten.conv2d.default, aten.conv2d.padding, aten.conv3d.default})
 FOLDABLE = CONVOLUTIONS | {aten.conv_transpose2d.input, aten.linear.default}
 
+#: What changes the layout of tokens between a dense layer and a batch norm.
+LAYOUTS = frozenset({aten.flatten.using_ints, aten.reshape.default, aten.transpose.int, aten.permute.default})
+
 
 def fold_constants(graph: fx.GraphModule) -> None:
     """Compute what depends on no image, such as standardised weights, tables of positions and masks, once.
@@ -78,10 +81,35 @@ def compute(node: fx.Node, values: Mapping[fx.Node, Any]) -> Any:
 def fold_batch_norm(graph: fx.GraphModule) -> None:
     """Fold every batch norm that follows a convolution or linear operator into its weight and bias."""
     for node in list(graph.graph.nodes):
-        if not is_known_norm(node) or not takes_scale(node.args[0]):
-            continue
-        scale_outputs(graph, node.args[0], *affine_form(graph, node))
-        replace(graph, node, node.args[0])
+        layer = find_layer(node) if is_known_norm(node) else None
+        if layer is not None and takes_scale(layer):
+            scale_outputs(graph, layer, *affine_form(graph, node))
+            replace(graph, node, node.args[0])
+
+
+def find_layer(norm: fx.Node) -> fx.Node | None:
+    """Find the layer whose output channels a batch norm scales: right before it, or before a change of layout.
+
+    Behind a dense layer that reads tokens the channels come last, and are brought to the second place.
+    """
+    source: Any = norm.args[0]
+    if source.target != aten.linear.default and not (source.op == "call_function" and source.target in LAYOUTS):
+        return source  # type: ignore[no-any-return]
+    layer: Any = source if source.target == aten.linear.default else source.args[0]
+    if (
+        layer.op != "call_function"
+        or layer.target != aten.linear.default
+        or (source is not layer and len(readers(source)) > 1)
+    ):
+        return None
+    before, after = layer.meta["val"].shape, source.meta["val"].shape
+    if source is layer or source.target in (aten.flatten.using_ints, aten.reshape.default):
+        kept = len(after) == 2 and after[-1] == before[-1]
+    elif source.target == aten.transpose.int:
+        kept = {dim % len(before) for dim in source.args[1:]} == {1, len(before) - 1}
+    else:
+        kept = source.args[1][1] % len(before) == len(before) - 1
+    return layer if kept else None
 
 
 def scale_outputs(
@@ -108,10 +136,19 @@ def is_known_norm(node: fx.Node) -> bool:
 
 def takes_scale(layer: fx.Node) -> bool:
     """Whether a node is a layer with constant weights that can be scaled by output without another reader noticing."""
-    if layer.target not in FOLDABLE or len(layer.users) > 1 or not has_constant_weights(layer):
+    if layer.target not in FOLDABLE or len(readers(layer)) > 1 or not has_constant_weights(layer):
         return False
-    by_rows = layer.target == aten.linear.default and layer.meta["val"].dim() > 2  # its channels are not the second
-    return not by_rows and (layer.target != aten.conv_transpose2d.input or layer.args[6:7] in ((), (1,)))
+    return layer.target != aten.conv_transpose2d.input or layer.args[6:7] in ((), (1,))
+
+
+def readers(node: fx.Node) -> list[fx.Node]:
+    """The nodes that read a value, not its shape alone."""
+    like = (aten.reshape_as.default, aten.view_as.default, aten.expand_as.default)
+    return [
+        user
+        for user in node.users
+        if user.target != aten.sym_size.int and (user.target not in like or user.args[0] is node)
+    ]
 
 
 def has_constant_weights(layer: fx.Node) -> bool:
