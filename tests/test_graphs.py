@@ -87,6 +87,11 @@ def test_a_random_network_is_explained() -> None:
     fuzz(30, 0)
 
 
+def test_what_no_output_needs_has_no_layers() -> None:
+    plan = Plan((("fused attention", 0, 0), ("tile", 1, 0)), (8, 8), 3, 1)
+    assert [layer.name for layer in open_plan(plan, plan.build()).info.layers] == ["first", "steps.1", "last"]
+
+
 @pytest.mark.exhaustive
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("start", range(1, 11))

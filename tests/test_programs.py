@@ -114,7 +114,9 @@ def test_a_convolution_that_looks_where_it_likes_is_opened() -> None:
 
 
 #: Operators whose relevance is known, but which read memory, trust numbers, or have results of unknown sizes.
-UNSAFE = re.compile(r"aten\.(as_strided|fractional_max_pool|_fft_|masked_select|repeat_interleave\.Tensor).*")
+UNSAFE = re.compile(
+    r"aten\.(as_strided|fractional_max_pool|_fft_|masked_select|repeat_interleave\.Tensor|range|\w+\.data|_?native_batch_norm|linalg_eig).*"
+)
 
 
 def test_whatever_has_a_relevance_rule_may_stand_in_a_file() -> None:
@@ -131,7 +133,8 @@ aten.normal_.default aten.randperm.default aten._print.default aten.item.default
 aten.nonzero.default aten.add.out aten.add_.nothing aten.add aten.record_stream.default aten.set_data.default
 aten.requires_grad_.default aten.to_sparse.default aten.quantize_per_tensor.default aten.mkldnn_convolution.default
 aten.max_pool2d_with_indices_backward.default aten.retain_grad.default aten.__interpolate.scale_list
-aten._weight_norm.default aten.linalg_eigvals.default aten.__getitem__.t
+aten._weight_norm.default aten.linalg_eigvals.default aten.lstm.data aten.range.step
+aten.native_batch_norm.default aten.__getitem__.t
 operator.methodcaller operator.attrgetter operator.__class__ prim.device.default builtins.eval
 """
 
@@ -225,6 +228,16 @@ def test_a_weight_norm_is_written_out_as_it_trusts_its_sizes() -> None:
     model = opened(module)
     agree(module, model)
     assert "aten._weight_norm.default" not in model.info.operators
+
+
+def test_a_program_in_core_operators_is_opened() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    module.eval()[1].running_mean += 1
+    shapes = ({0: torch.export.Dim("batch")},)
+    program = torch.export.export(module, (torch.zeros(2, 3, 16, 16),), dynamic_shapes=shapes)
+    buffer = io.BytesIO()
+    torch.export.save(program.run_decompositions(), buffer)
+    agree(module, load(buffer.getvalue(), "core.pt2"))
 
 
 def test_a_number_for_a_type_is_refused_as_torch_trusts_it() -> None:

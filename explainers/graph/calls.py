@@ -40,9 +40,9 @@ CHOICES = (
 UNSAFE = re.compile(
     r"_.*"  # torch's own, which trust their arguments, but for those below
     r"|.*backward.*|.*_jvp|.*loss.*|embedding_(bag|renorm)|segment_reduce|fractional_max_.*"  # trust indices and sizes
-    r"|linalg_eig(vals)?|lu_solve|lu_unpack|linalg_l(u|dl)_solve|orgqr|ormqr|linalg_householder_product|slice_inverse"
+    r"|range|linalg_eig(vals)?|lu_solve|lu_unpack|linalg_l(u|dl)_solve|orgqr|ormqr|linalg_householder_product|slice_inverse"
     r"|.*empty.*|resize.*|set|data|.*shallow.*|lift|pin_memory|requires_grad|.*strided.*"  # memory, not values
-    r"|(cudnn|miopen|mkldnn|mps|fbgemm|quantize|q|nested|slow|thnn|batch_norm)_.*"  # of some backend alone
+    r"|(cudnn|miopen|mkldnn|mps|fbgemm|quantize|q|nested|slow|thnn|batch_norm|native_batch)_.*"  # of some backend alone
     r"|.*(sparse|dense|quantized|mkldnn|qparams|padded|overrideable|depthwise|moving_avg).*|dequantize|int_repr"
     r"|special_(.*polynomial.*|zeta)|hspmm|smm|sspaddmm|coalesce|(crow|ccol|row|col)_indices.*|indices.*|values.*"
 )
@@ -52,7 +52,7 @@ UNSAFE = re.compile(
 ACCEPTED = """
 __and__ __or__ __xor__ _adaptive_avg_pool2d _adaptive_avg_pool3d _cdist_forward _conj _conj_physical _convolution
 _euclidean_dist _linalg_det _linalg_eigh _linalg_slogdet _linalg_solve_ex _linalg_svd _log_softmax
-_native_batch_norm_legit_no_training _pad_circular _prelu_kernel _safe_softmax
+_pad_circular _prelu_kernel _safe_softmax
 _scaled_dot_product_flash_attention_for_cpu _shape_as_tensor _softmax _to_copy _trilinear _unsafe_index _unsafe_view
 _upsample_bicubic2d_aa _upsample_bilinear2d_aa _upsample_nearest_exact1d _upsample_nearest_exact2d
 _upsample_lanczos2d_aa _upsample_nearest_exact3d alpha_dropout dropout feature_alpha_dropout feature_dropout gru lstm
@@ -114,7 +114,8 @@ def is_safe(called: OpOverload) -> bool:
         return True
     random = torch.Tag.nondeterministic_seeded in called.tags
     unknown_shape = torch.Tag.dynamic_output_shape in called.tags and base not in DECIDED_BY_VALUES
-    if base not in ACCEPTED.split() and (random or UNSAFE.fullmatch(base)):
+    packed = called._overloadname == "data"  # of sequences of several lengths, which it trusts
+    if packed or (base not in ACCEPTED.split() and (random or UNSAFE.fullmatch(base))):
         return False
     return not unknown_shape and has_plain_schema(called, base in ACCEPTED.split())
 

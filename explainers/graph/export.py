@@ -145,10 +145,11 @@ def make_model(
         show_both_sides(graph)
         finish(graph)
     weights = weights_digest(traced.weights)
+    operators = {str(node.target) for node in graph.graph.nodes if node.op == "call_function"}
     info = ModelInfo(
-        name=name,
-        source=source,
-        preprocessing=preprocessing,
+        name,
+        source,
+        preprocessing,
         class_names=name_outputs(kind, traced.shape[0], reading.class_names),
         layers=layers(graph, preprocessing.size),
         output_shape=(count_names(kind, traced.shape[0]), *traced.shape[1:]),
@@ -156,7 +157,7 @@ def make_model(
         digest=graph_digest(graph, weights + traced.constants, kind),
         weights_digest=weights,
         notes=tuple(dict.fromkeys([*notes, *traced.notes])),
-        operators=tuple(sorted({str(node.target) for node in graph.graph.nodes if node.op == "call_function"})),
+        operators=tuple(sorted(operators)),
         kind=kind or CLASSES,
         unit=reading.unit,
         usual=tuple(reading.usual),
@@ -166,7 +167,7 @@ def make_model(
 
 def finish(graph: fx.GraphModule) -> None:
     """Clear away what nothing reads any more, after a graph was changed."""
-    graph.graph.eliminate_dead_code()
+    graph.graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))  # what is random is not so here
     graph.recompile()
     note_batch_axes(graph)
 

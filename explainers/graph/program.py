@@ -36,7 +36,6 @@ WRAPPERS = frozenset(
 #: Where a graph describes its values by name.
 VALUES = ("tensor_values", "sym_int_values", "sym_bool_values", "sym_float_values")
 
-WEIGHT_NORM = "torch.ops.aten._weight_norm.default"
 
 #: Arguments by which a call would behave as in training.
 INFERENCE: dict[str, Any] = {
@@ -282,8 +281,8 @@ def prune(graph: dict[str, Any]) -> dict[str, Any]:
     needed, nodes, tensors = set(names(graph["outputs"])), list[dict[str, Any]](), dict(graph["tensor_values"])
     for node in reversed(graph["nodes"]):
         if needed.intersection(names(node["outputs"])) or re.search(r"_\.\w+$", str(node["target"])):
-            written = node["target"] == WEIGHT_NORM
-            nodes += write_weight_norm(node, tensors)[::-1] if written else [infer(node)]
+            write_out = WRITTEN_OUT.get(node["target"])
+            nodes += write_out(node, tensors)[::-1] if write_out else [infer(node)]
             needed |= {name for one in node["inputs"] for name in names(one["arg"])}
     made = {name for node in nodes for name in names(node["outputs"])} | set(names(graph["inputs"]))
     described = {**graph, "tensor_values": tensors}
@@ -313,6 +312,22 @@ def write_weight_norm(node: dict[str, Any], values: dict[str, Any]) -> list[dict
         call("div.Tensor", parts["scale"], self=given["g"]["arg"], other=parts["length"]),
         call("mul.Tensor", node["outputs"][0], self=direction, other=parts["scale"]),
     ]
+
+
+def write_batch_norm(node: dict[str, Any], values: dict[str, Any]) -> list[dict[str, Any]]:
+    """Write the batch norm of programs in core operators as the one that checks the sizes of its statistics."""
+    settings = {"training": {"as_bool": False}, "cudnn_enabled": {"as_bool": False}}
+    inputs = [*node["inputs"], *({"name": name, "arg": argument, "kind": 1} for name, argument in settings.items())]
+    first = node["outputs"][0]
+    made = {"outputs": [first], "name": next(names(first))}
+    return [{**node, "target": "torch.ops.aten.batch_norm.default", "inputs": inputs, **made}]
+
+
+#: Operators that trust the sizes of what they take, and how each is written as others that check them.
+WRITTEN_OUT = {
+    "torch.ops.aten._weight_norm.default": write_weight_norm,
+    "torch.ops.aten._native_batch_norm_legit_no_training.default": write_batch_norm,
+}
 
 
 def infer(node: dict[str, Any]) -> dict[str, Any]:
