@@ -128,7 +128,7 @@ def test_of_several_outputs_the_scores_are_proposed_and_each_can_be_chosen() -> 
         made = import_graph(parse(data), output=name)
         assert made.outputs[0].name == name
         assert f"'{name}' is explained, not" in " ".join(made.notes)
-        found = made.graph(torch.from_numpy(images)).detach().numpy()
+        found = made.traced.graph(torch.from_numpy(images)).detach().numpy()
         np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-5)
     assert propose(data, "mine.onnx").outputs == first.outputs
 
