@@ -12,9 +12,11 @@ import onnxruntime
 import onnxscript
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from explainers.errors import ModelError, UnsafeFileError, UnsupportedOperatorError
+from explainers.graph.onnx.file import parse
+from explainers.graph.onnx.importer import rebuild
 
 
 def numbers(*shape: int) -> np.ndarray:
@@ -63,6 +65,12 @@ def write_new(program: torch.export.ExportedProgram, opsets: tuple[int, ...]) ->
         for opset in opsets:
             onnxscript.version_converter.convert_version(written.model, opset)
             yield written.model_proto.SerializeToString()
+
+
+def rebuilt(data: bytes) -> fx.GraphModule:
+    """Import a file's network as it is, with all that it ends in."""
+    _, builder, _ = rebuild(parse(data), None, None)
+    return fx.GraphModule(builder.constants, builder.graph)
 
 
 def run(data: bytes, images: np.ndarray) -> list[np.ndarray]:

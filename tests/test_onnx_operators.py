@@ -11,9 +11,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from explainers.graph.onnx.file import parse
-from explainers.graph.onnx.importer import import_graph
 from explainers.graph.onnx.registry import MICROSOFT, OPERATORS
+from tests.onnx_files import rebuilt
 
 RANDOM = np.random.default_rng(0)
 
@@ -69,7 +68,7 @@ def run_onnxruntime(data: bytes, images: np.ndarray) -> np.ndarray:
 
 def run_imported(data: bytes, images: np.ndarray) -> np.ndarray:
     with torch.no_grad():
-        return import_graph(parse(data)).graph(torch.from_numpy(images)).numpy()
+        return rebuilt(data)(torch.from_numpy(images)).numpy()
 
 
 def check(data: bytes, tolerance: float = 1e-5) -> None:

@@ -180,4 +180,4 @@ def first_line(error: Exception) -> str:
 
 def printable(text: str, length: int = 60) -> str:
     """A text of a hostile file, short and free of control characters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:length])
+    return "".join(letter if letter.isprintable() else "?" for letter in str(text)[:length])

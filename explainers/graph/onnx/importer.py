@@ -56,6 +56,14 @@ def import_graph(file: OnnxFile, size: tuple[int, int] | None = None, output: st
     Raises UnsupportedOperatorError that lists the operators that are not known, and ModelError that names the node
     that cannot be computed, or that fixes the number of images, or the outputs that there are instead of ``output``.
     """
+    file, builder, outputs = rebuild(file, size, output)
+    return replace(finish(file, builder), outputs=outputs)
+
+
+def rebuild(
+    file: OnnxFile, size: tuple[int, int] | None, output: str | None
+) -> tuple[OnnxFile, Builder, tuple[Output, ...]]:
+    """Rebuild the network as it is in the file; returns with it the weights, notes and outputs that were found."""
     if output is not None and output not in file.outputs:
         listed = ", ".join(f"'{printable(name)}'" for name in file.outputs[:MAX_OUTPUTS])
         raise ModelError(f"The ONNX file has no output '{printable(output)}' that can be explained; it has {listed}.")
@@ -77,8 +85,9 @@ def import_graph(file: OnnxFile, size: tuple[int, int] | None = None, output: st
     for node in builder.graph.find_nodes(op="call_function", target=aten.alias.default):
         node.replace_all_uses_with(node.args[0])
     builder.graph.eliminate_dead_code()
+    fuse(builder.graph, builder.constants)
     outputs = [Output(name, tuple(shape_of(made[name])[1:])) for name in dict.fromkeys([chosen, *made])]
-    return replace(finish(file, builder), outputs=tuple(outputs) if len(outputs) > 1 else ())
+    return file, builder, tuple(outputs) if len(outputs) > 1 else ()
 
 
 def import_outputs(
@@ -139,9 +148,8 @@ def check_operators(file: OnnxFile, nodes: Sequence[NodeProto]) -> None:
 
 
 def finish(file: OnnxFile, builder: Builder) -> Imported:
-    """Simplify the graph, and take off what the file wrapped around its network."""
+    """Take off what the file wrapped around its network."""
     graph, notes = builder.graph, list(file.notes)
-    fuse(graph, builder.constants)
     if builder.kinds & QUANTISING:
         notes.append("The file is quantised; its weights are as in the file, its activations are not rounded.")
     elif "DequantizeLinear" in builder.kinds:
