@@ -144,9 +144,9 @@ def is_branch(leaf: Any, window: Window, total: fx.Node) -> bool:
 def stands_for_one(leaves: Sequence[fx.Node], window: Window, total: fx.Node) -> bool:
     """Whether branches are written as several for training alone."""
     normalised = len(total.users) == 1 and is_known_norm(next(iter(total.users)))
-    others = [leaf for leaf in leaves if leaf is not window.source]
+    others = {leaf for leaf in leaves if leaf is not window.source}
     more = len(others) > 1 or normalised or any(leaf.meta.get("fused") for leaf in others)
-    return len(leaves) > 1 and more
+    return len(set(leaves)) > 1 and more
 
 
 def read_window(layer: fx.Node) -> Window:

@@ -138,12 +138,7 @@ def make_model(
 
     Class names are made up where too few are given. Raises ModelError for outputs that are not of the kind asked for.
     """
-    graph, kind = traced.graph, reading.kind or guess_kind(traced.shape, traced.squashing)[0]
-    if kind:  # else what detectors and the like give
-        check_kind(kind, traced.shape, reading.usual)
-    if kind == BINARY:
-        show_both_sides(graph)
-        finish(graph)
+    graph, kind = traced.graph, take_kind(traced, reading)
     weights = weights_digest(traced.weights)
     operators = {str(node.target) for node in graph.graph.nodes if node.op == "call_function"}
     info = ModelInfo(
@@ -163,6 +158,17 @@ def make_model(
         usual=tuple(reading.usual),
     )
     return Model(info, graph)
+
+
+def take_kind(traced: Traced, reading: Reading) -> str:
+    """Take what outputs mean as chosen, else as guessed, and show both sides of a yes-or-no; raises ModelError."""
+    kind = reading.kind or guess_kind(traced.shape, traced.squashing)[0]
+    if kind:  # else what detectors and the like give
+        check_kind(kind, traced.shape, reading.usual)
+    if kind == BINARY:
+        show_both_sides(traced.graph)
+        finish(traced.graph)
+    return kind
 
 
 def finish(graph: fx.GraphModule) -> None:
