@@ -323,8 +323,15 @@ def write_batch_norm(node: dict[str, Any], values: dict[str, Any]) -> list[dict[
     return [{**node, "target": "torch.ops.aten.batch_norm.default", "inputs": inputs, **made}]
 
 
-#: Operators that trust the sizes of what they take, and how each is written as others that check them.
+def write_zeros(node: dict[str, Any], values: dict[str, Any]) -> list[dict[str, Any]]:
+    """Write memory that nobody has written to as zeros: a sound program writes to it before it reads."""
+    return [{**node, "target": node["target"].replace("empty", "zeros")}]
+
+
+#: Operators that trust the sizes of what they take, or show old memory, and how each is written as others that do not.
 WRITTEN_OUT = {
+    "torch.ops.aten.empty_like.default": write_zeros,
+    "torch.ops.aten.new_empty.default": write_zeros,
     "torch.ops.aten._weight_norm.default": write_weight_norm,
     "torch.ops.aten._native_batch_norm_legit_no_training.default": write_batch_norm,
 }
