@@ -171,7 +171,7 @@ def member(name: str, size: int, **options: Any) -> Network:
 
 
 #: Networks that take a size when they are made though they are not made for one alone.
-RESIZED = ("deepseek_vit_412m", "qwen3_vit_88m", "tiny_vit_5m_224")
+RESIZED = ("deepseek_vit_412m", "qwen3_vit_88m")
 
 #: A transformer of two blocks.
 SMALL = {"depth": 2, "embed_dim": 96, "num_heads": 3}
