@@ -150,6 +150,8 @@ def functional(called: OpOverload) -> OpOverload | None:
     Found by the schema: its overload may have another name, as ``transpose.int`` is the twin of ``transpose_``.
     """
     schema = called._schema
+    if not schema.arguments:
+        return None
     first, *others = schema.arguments
     written = first.alias_info is not None and first.alias_info.is_write
     if not schema.name.endswith("_") or not written or any(argument.is_out for argument in others):

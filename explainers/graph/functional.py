@@ -11,6 +11,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from explainers.errors import ModelError
+from explainers.graph.calls import functional
 
 aten = torch.ops.aten
 
@@ -45,6 +46,8 @@ SYNONYMS = {
     aten.view.default: aten.reshape.default,
     aten._unsafe_view.default: aten.reshape.default,
     aten.view_copy.default: aten.reshape.default,
+    aten.empty_like.default: aten.zeros_like.default,
+    aten.new_empty.default: aten.new_zeros.default,
 }
 
 #: What stops a run where something is not as it was when the program was made, and gives nothing.
@@ -74,8 +77,8 @@ def without_shared_changes(program: ExportedProgram) -> ExportedProgram:
             node.update_arg(2, False)  # a program may have been exported in training mode
         elif node.target == aten.batch_norm.default and node.args[3] is not None:
             node.update_arg(5, False)
-    functional: ExportedProgram = program.run_decompositions({})
-    return functional
+    traced: ExportedProgram = program.run_decompositions({})
+    return traced
 
 
 def changes_shared_memory(graph: fx.Graph) -> bool:
@@ -174,11 +177,10 @@ def make_functional(graph: fx.GraphModule) -> None:
 
 def read_result(node: fx.Node, position: dict[fx.Node, int]) -> None:
     """Make an in-place operator functional: whoever reads what it changed, later than that, reads its result."""
-    namespace, _, name = str(node.target).rsplit(".", 1)[0].partition(".")
-    if name.endswith("_") and not name.endswith("__"):
-        functional = getattr(getattr(torch.ops, namespace), name.rstrip("_"))
+    target: Any = node.target
+    if node.args and (twin := functional(target)):
         changed: Any = node.args[0]
-        node.target = getattr(functional, str(node.target).rpartition(".")[2])
+        node.target = twin
         changed.replace_all_uses_with(node, lambda user: position.get(user, -1) > position[node])
 
 
