@@ -13,6 +13,7 @@ import timm
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models import VisionTransformer
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
 from explainers.attribution.batch import Batch
@@ -753,3 +754,14 @@ def test_a_rule_by_layer_name_changes_the_map_and_the_first_pattern_wins() -> No
 def test_an_unknown_rule_or_layer_in_the_overrides_is_refused(overrides: str, told: str) -> None:
     with pytest.raises(SelectionError, match=told):
         map_of(overrides)
+
+
+def test_each_image_has_its_own_account_where_a_network_merges_the_batch_behind_its_tokens() -> None:
+    torch.manual_seed(0)
+    network = VisionTransformer(32, 16, 2, 2, 16, 32, num_classes=5)  # whose attention puts tokens before images
+    nn.init.normal_(network.heads.head.weight)
+    tape = recorded(export(network.eval(), "transformer", Preprocessing((32, 32), 32)))
+    seeds = seed_entries(tape.output, (1,))
+    found = propagate(tape, seeds, account=True)
+    ended = sum(found.ended.values()) + found.relevance[""].sum((2, 3, 4))
+    torch.testing.assert_close(ended, seeds.sum(2), rtol=1e-3, atol=1e-4)

@@ -20,6 +20,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from explainers.errors import ModelError
+from explainers.graph.batches import note_batch_axes
 from explainers.graph.branches import fold_layers
 from explainers.graph.cuts import sizes
 from explainers.graph.decomposition import write_out
@@ -232,18 +233,6 @@ def keep_layer_names(graph: fx.GraphModule) -> None:
                     last[path.split("@")[0]] = (str(kind).rsplit(".", 1)[-1].strip("'>"), node)
     for path, (kind, node) in last.items():
         node.meta["layers"].append((path, kind))
-
-
-def note_batch_axes(graph: fx.GraphModule) -> None:
-    """Note in each node's meta the dimension of its value (of the first of several) that grows with the batch."""
-    images = graph.graph.find_nodes(op="placeholder")[0].meta["val"].shape[0]
-    marked = images if isinstance(images, int) else 0  # a number that no other size is a multiple of
-    for node in graph.graph.nodes:
-        value = node.meta.get("val")
-        first = value[0] if isinstance(value, list | tuple) else value
-        sizes = first.shape if isinstance(first, Tensor) else ()
-        growing = [isinstance(size, torch.SymInt) or (marked and size and size % marked == 0) for size in sizes]
-        node.meta["batch_axis"] = next((place for place, grows in enumerate(growing) if grows), 0)
 
 
 def check_output(graph: fx.GraphModule) -> None:

@@ -76,7 +76,7 @@ def describe(node: fx.Node) -> dict[str, Any]:
         "args": [plain(item) for item in node.args],
         "kwargs": {key: plain(item) for key, item in node.kwargs.items()},
         "layers": node.meta.get("layers", []),
-        "batch_axis": node.meta["batch_axis"],
+        "batch": [node.meta["batch_axis"], node.meta["batch_outer"]],
         "stack": [path for path, _ in (node.meta.get("nn_module_stack") or {}).values()],
         "value": describe_value(node.meta.get("val")),
     }
@@ -153,7 +153,7 @@ def restore(graph: fx.Graph, entry: dict[str, Any], nodes: dict[str, fx.Node]) -
     node = graph.create_node(entry["op"], target, arguments, keywords, entry["name"])
     if node.name != entry["name"]:
         raise ValueError(f"Two nodes are named {entry['name']}.")
-    node.meta["batch_axis"] = entry["batch_axis"]
+    node.meta["batch_axis"], node.meta["batch_outer"] = entry["batch"]
     node.meta["layers"] = [tuple(pair) for pair in entry["layers"]]
     node.meta["nn_module_stack"] = {path: (path, "") for path in entry["stack"]}
     node.meta["val"] = restore_value(entry["value"])

@@ -65,7 +65,8 @@ class Account:
         amounts = amounts.sum(rest) if rest else amounts
         if amounts[0].numel() % self.batch:  # a value of all images together: each has its part
             amounts = (amounts.reshape(len(quotient), -1).sum(1, keepdim=True) / self.batch).expand(-1, self.batch)
-        amounts = amounts.reshape(len(quotient), self.batch, -1).sum(-1)
+        outer = node.meta["batch_outer"] if amounts[0].numel() % (self.batch * node.meta["batch_outer"]) == 0 else 1
+        amounts = amounts.reshape(len(quotient), outer, self.batch, -1).sum((1, 3))
         self.ended[kind] = self.ended.get(kind, 0.0) + (amounts if isinstance(unit, Tensor) else amounts * unit)
 
 
