@@ -207,7 +207,7 @@ def _name_outputs(kind: str, proposal: Proposal, names: Sequence[str]) -> dict[s
                 right.text_input("Name of yes", yes, max_chars=80, help="What a high score means, such as malignant."),
             )
         }
-    count = f"{len(names):,} names." if names else "no names yet."
+    count = f"{len(names):,} class names." if names else "no class names yet."
     st.caption(f"{proposal.classes:,} output{'s' * (proposal.classes > 1)}; {count}")
     if kind != NUMBERS:
         return {"class_names": tuple(names)}
