@@ -30,13 +30,6 @@ class Assigning(nn.Module):
         return flat.view(-1, 3)
 
 
-class Transposing(nn.Module):
-    def forward(self, images: Tensor) -> Tensor:
-        scores = images.mean((2, 3)) * 2
-        scores.t().mul_(3)
-        return scores
-
-
 def test_parts_changed_in_place_change_the_whole() -> None:
     images = torch.randn(4, 3, 8, 8)
     model = export(Assigning(), "assigning", Preprocessing((8, 8), 8))
@@ -72,7 +65,6 @@ class TwoOutputs(nn.Module):
         (ByNumpy(), r"numpy\(\).*line \d+: `return torch.from_numpy\(images.numpy\(\)"),
         (OneBatch(), r"batch as dynamic but your code specialized it to be a constant \(2\)"),
         (TwoOutputs(), "gives 2 outputs"),
-        (Transposing(), "changes in place what aten.t.default gave as a view"),
         (nn.Linear(7, 2), r"must have same reduction dim.*\[7, 2\]"),
         (nn.Flatten(0), "does not return floating-point scores"),
     ],

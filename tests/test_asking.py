@@ -129,7 +129,7 @@ def test_the_provenance_names_all_that_the_result_depends_on():
     assert told["model_digest"] == model.info.digest
     assert told["picture_digest"] == noise().digest
     assert told["parameters"]["window"] == 8
-    assert told["target"] == {"index": 0, "versus": 2, "region": ()}
+    assert told["target"] == {"index": 0, "versus": 2, "region": (), "usual": 0.0}
     assert told["passes"]["images"] > 1
     assert set(told["versions"]) == {"lightbox", "torch", "numpy"}
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, fx
 
+from explainers.errors import ModelError
 from explainers.graph.model import constant
 
 #: How many images a side is run with; sizes that depend on the batch are taken for so many.
@@ -79,8 +80,15 @@ def size_of(graph: fx.GraphModule, size: Any) -> int:
 
 
 def hint(size: Any) -> int:
-    """A size as it was traced."""
-    return size if isinstance(size, int) else int(size.node.hint)
+    """A size as it was traced; raises ModelError if only running the model tells it."""
+    if isinstance(size, int):
+        return size
+    if size.node.hint is None:
+        raise ModelError(
+            "How large a value of the model is depends on the picture. Export the network that classifies one picture "
+            "at a time."
+        )
+    return int(size.node.hint)
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from torch.export import Dim, ExportedProgram
 from explainers.errors import ModelError
 from explainers.graph.batches import note_batch_axes
 from explainers.graph.branches import fold_layers
-from explainers.graph.cuts import sizes
+from explainers.graph.cuts import IMAGES, size_of, sizes
 from explainers.graph.decomposition import write_out
 from explainers.graph.ends import show_both_sides, tidy_output
 from explainers.graph.folding import fold_constants
@@ -241,7 +241,8 @@ def check_output(graph: fx.GraphModule) -> None:
     output = node.meta["val"]
     if node.op == "placeholder":
         raise ModelError("The model gives its image back as it is, so there is nothing to explain. Upload a network.")
-    if not isinstance(output, Tensor) or not output.dtype.is_floating_point or output.dim() < 1:
+    scores = isinstance(output, Tensor) and output.dtype.is_floating_point and output.dim() > 0
+    if not scores or size_of(graph, output.shape[0]) != IMAGES:
         raise ModelError(
             "The model does not return floating-point scores of the shape (batch, classes, ...). "
             "Wrap it so that its forward returns the logits."

@@ -102,9 +102,11 @@ class JudgeDecision(Comparison, Question[CaseInIndex, Decision]):
         asked = RankConcepts(recipe.composite, recipe.epsilon, recipe.gamma, layer=about.layer)
         found = ask(asked, about).result()
         beside = about.narrow(IndexLayer)
-        klass = ask(Predict(), about).result().decision(about.info, about.target.index)
+        klass, several = about.target.index, about.info.decisions_about(about.target.index)
+        if several:
+            klass = ask(Predict(), about).result().decision(about.info, klass)
         vectors, strategies = ask(EmbedDecisions(), beside).result(), self.find(beside, klass)
-        row = about.index.find_row(about.picture.digest, about.info.decisions_about(about.target.index))
+        row = about.index.find_row(about.picture.digest, several)
         return judge(vectors, strategies, klass, found.relevance, row, thresholds)
 
 
