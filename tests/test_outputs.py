@@ -404,3 +404,11 @@ class TestNames:
     def test_a_name_that_two_classes_have_is_asked_back(self) -> None:
         with pytest.raises(SelectionError, match=r"2 classes named .other.\. Ask for one by its index: #0 or #2"):
             find_class(self.info("other", "cat", "other"), "other")
+
+
+def test_two_networks_whose_layers_have_other_names_are_two_models() -> None:
+    torch.manual_seed(0)
+    parts = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Identity()
+    one, other = (nn.Sequential(parts[0], *rest) for rest in ((parts[1], parts[2]), (parts[2], parts[1])))
+    digests = [export(network, "n", PLAIN).info.digest for network in (one, other)]
+    assert digests[0] != digests[1]

@@ -343,8 +343,9 @@ def other_constants(
 
 
 def graph_digest(graph: fx.GraphModule, weights: str, kind: str = CLASSES) -> str:
-    """SHA-256 of the program's calls, in order, of its weights and of what its outputs mean."""
+    """SHA-256 of the program's calls, in order, of its layers' names, its weights and what its outputs mean."""
     digest = hashlib.sha256(f"{weights} {kind}".encode())
     for node in graph.graph.nodes:
-        digest.update(f"{node.op} {node.name} {node.target} {node.args} {node.kwargs};".encode())
+        layers = [name for name, _ in node.meta.get("layers", ())]  # by which results are asked for
+        digest.update(f"{node.op} {node.name} {node.target} {node.args} {node.kwargs} {layers};".encode())
     return digest.hexdigest()
