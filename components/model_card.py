@@ -26,7 +26,7 @@ def draw_model(info: ModelInfo, sample: SampleModel | None) -> None:
     st.markdown(f"What it says: {meanings[info.kind]}{f', in {plain(info.unit)}' if info.unit else ''}.")
     st.markdown(describe_preprocessing(info.preprocessing))
     for note in info.notes:
-        st.caption(note)
+        st.caption(plain(note))
     with st.expander("Layers, under the names their author gave them"):
         st.dataframe(table(info.layers), hide_index=True, alt=f"The layers of {info.name}")
     with st.expander("Classes"):

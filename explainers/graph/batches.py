@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from explainers.graph.cuts import IMAGES, size_of
+from explainers.graph.cuts import IMAGES, grows, size_of
 
 aten = torch.ops.aten
 
@@ -22,11 +22,9 @@ def note_batch_axes(graph: fx.GraphModule) -> None:
     ``batch_axis`` is the dimension that grows with the batch. Where it is merged with others, ``batch_outer`` counts
     how often all images follow each other in it: 1 if each image's numbers lie together.
     """
-    images = graph.graph.find_nodes(op="placeholder")[0].meta["val"].shape[0]
-    marked = images if isinstance(images, int) else 0  # a number that no other size is a multiple of
     for node in graph.graph.nodes:
         shape = shape_of(node)
-        growing = [isinstance(size, torch.SymInt) or (marked and size and size % marked == 0) for size in shape]
+        growing = [grows(graph, size) for size in shape]
         node.meta["batch_axis"] = next((place for place, grows in enumerate(growing) if grows), 0)
         node.meta["batch_outer"] = count_outer(graph, node) if any(growing) else 1
 

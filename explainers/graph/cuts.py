@@ -73,10 +73,18 @@ def sizes(graph: fx.GraphModule, value: Any) -> tuple[int, ...]:
 
 def size_of(graph: fx.GraphModule, size: Any) -> int:
     """A size or a number of the graph for ``IMAGES`` images: a symbol's hint, or a multiple of the traced batch."""
-    traced = graph.graph.find_nodes(op="placeholder")[0].meta["val"].shape[0]
-    batch, number = hint(traced), hint(size)
-    grows = isinstance(size, torch.SymInt) or (batch > 1000 and number and number % batch == 0)
-    return number // batch * IMAGES if grows else number
+    return hint(size) // hint(batch_of(graph)) * IMAGES if grows(graph, size) else hint(size)
+
+
+def grows(graph: fx.GraphModule, size: Any) -> bool:
+    """Whether a size grows with the batch: a symbol, or a multiple of a traced number that no other size is one of."""
+    batch = batch_of(graph)
+    return isinstance(size, torch.SymInt) or (isinstance(batch, int) and size != 0 and size % batch == 0)
+
+
+def batch_of(graph: fx.GraphModule) -> Any:
+    """The number of images that a graph was traced with: a symbol, or a number."""
+    return graph.graph.find_nodes(op="placeholder")[0].meta["val"].shape[0]
 
 
 def hint(size: Any) -> int:

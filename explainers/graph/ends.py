@@ -219,22 +219,22 @@ def take_scaling(graph: fx.GraphModule) -> Scaling | None:
             found = node, *match
     if found is None:
         return None
-    node, order, last, factor, summand = found
+    node, flipped, last, factor, summand = found
     if alike(factor, torch.ones_like(factor)) and not summand.any():
         return None
-    new = image if order[0] == 0 else emit(graph, aten.flip.default, image, [1], behind=image)
+    new = emit(graph, aten.flip.default, image, [1], behind=image) if flipped else image
     new = emit(graph, aten.permute.default, new, [0, 2, 3, 1], behind=new) if last else new
     for user in [*node.users]:
         user.replace_input_with(node, new)
-    return Scaling(factor, summand) if order[0] == 0 else Scaling(factor.flip(0), summand.flip(0))
+    return Scaling(factor.flip(0), summand.flip(0)) if flipped else Scaling(factor, summand)
 
 
 def read_scaling(
     pixels: Float[Tensor, "2 channel height width"], dark: Float[Tensor, "2 ..."], seen: Float[Tensor, "2 ..."]
-) -> tuple[tuple[int, ...], bool, Float[Tensor, " channel"], Float[Tensor, " channel"]] | None:
+) -> tuple[bool, bool, Float[Tensor, " channel"], Float[Tensor, " channel"]] | None:
     """Tell what was done to each channel, from what became of no light and of noise.
 
-    Returns which channel each one was, whether channels come last, factors and summands; None for anything else.
+    Returns whether channels are in reverse order, whether they come last, factors and summands; None for anything else.
     """
     last = seen.shape != pixels.shape
     if last and seen.shape != (IMAGES, *pixels.shape[2:], pixels.shape[1]):
@@ -254,7 +254,7 @@ def read_scaling(
         or order.tolist() not in (straight, straight[::-1])
     ):
         return None
-    return tuple(order.tolist()), last, factor, summand
+    return order.tolist() != straight, last, factor, summand
 
 
 def find_own_normalisation(graph: fx.GraphModule) -> Scaling | None:

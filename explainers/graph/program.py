@@ -143,6 +143,10 @@ def clean_program(program: dict[str, Any], output: str | None = None) -> CleanPr
 # One graph without wrappers
 
 
+#: The fields of a serialised program in which names of values stand.
+NAME_FIELDS = ("name", "as_name")
+
+
 def names(item: Any) -> Iterator[str]:
     """The names of values in a part of a graph, in order."""
     if isinstance(item, list):
@@ -150,22 +154,27 @@ def names(item: Any) -> Iterator[str]:
             yield from names(one)
     elif isinstance(item, dict):
         for key, one in item.items():
-            if key in ("name", "as_name") and isinstance(one, str):
+            if key in NAME_FIELDS and isinstance(one, str):
                 yield one
             else:
                 yield from names(one)
 
 
-def rename(item: Any, renamed: Mapping[str, str]) -> Any:
-    """Copy a part of a graph with values under other names."""
+def substitute(item: Any, fields: Sequence[str], table: Mapping[Any, Any]) -> Any:
+    """Copy plain data with what stands in some fields as a table has it."""
     if isinstance(item, list):
-        return [rename(one, renamed) for one in item]
+        return [substitute(one, fields, table) for one in item]
     if not isinstance(item, dict):
         return item
     return {
-        key: renamed.get(one, one) if key in ("name", "as_name") and isinstance(one, str) else rename(one, renamed)
+        key: table.get(one, one) if key in fields and isinstance(one, str | int) else substitute(one, fields, table)
         for key, one in item.items()
     }
+
+
+def rename(item: Any, renamed: Mapping[str, str]) -> Any:
+    """Copy a part of a graph with values under other names."""
+    return substitute(item, NAME_FIELDS, renamed)
 
 
 def rename_node(node: dict[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
@@ -348,16 +357,7 @@ def infer(node: dict[str, Any]) -> dict[str, Any]:
 
 def convert(item: Any, precision: Mapping[int, int]) -> Any:
     """Copy plain data with types of numbers as another precision has them."""
-    if isinstance(item, list):
-        return [convert(one, precision) for one in item]
-    if not isinstance(item, dict):
-        return item
-    return {
-        key: precision.get(one, one)
-        if key in ("dtype", "as_scalar_type") and isinstance(one, int)
-        else convert(one, precision)
-        for key, one in item.items()
-    }
+    return substitute(item, ("dtype", "as_scalar_type"), precision)
 
 
 # Every text checked
