@@ -19,10 +19,10 @@ use()
 with st.sidebar:
     try:
         model = choose_model()
-        pictures = choose_pictures(model.info.name)
+        dataset = choose_pictures(model.info.name)
     except LightboxError as error:
         tell_error(error)
         st.stop()
-st.session_state["workspace"] = Workspace(model, pictures)
+st.session_state["workspace"] = Workspace(model, dataset, range(len(dataset.entries)))
 draw_beside(page.title)
 page.run()

@@ -9,7 +9,7 @@ from urllib.request import urlopen
 import streamlit as st
 from streamlit.errors import StreamlitAuthError
 
-from components.headline import plain
+from components.plain_text import plain
 from components.telling_errors import tell_error
 from explainers.notes import LONGEST
 from explainers.settings import settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from components.belongings import own
-from explainers.images import Picture, Sample, read
+from explainers.images import Picture, Reading, Sample, read
 
 
 def adjust(entry: Sample | Picture, picture: Picture) -> Picture:
@@ -33,7 +33,7 @@ def adjust(entry: Sample | Picture, picture: Picture) -> Picture:
     if (frame, window) == (1, None):
         return picture
     if isinstance(entry, Sample):
-        return entry.read(frame=frame, window=window)
+        return entry.read(Reading(frame, window))
     return _read_again(picture, frame, window)
 
 
@@ -42,7 +42,7 @@ def _read_again(picture: Picture, frame: int, window: tuple[float, float] | None
     for file in st.session_state["uploaded_images"]:
         found = st.session_state["read_files"].get(file.file_id)
         if not isinstance(found, str) and found == (picture,):
-            found = read(file.getvalue(), file.name, frame=frame, window=window)
+            found = read(file.getvalue(), file.name, Reading(frame, window))
             own(found[0].digest)
             return found[0]
     return picture

@@ -25,7 +25,7 @@ from explainers.targets import Target, choose_target
 
 @dataclass(frozen=True)
 class ChosenCase:
-    """The picture, by its ``index`` in the strip too, the prediction, and the class asked about, as wanted."""
+    """The picture, by its ``index`` in the workspace too, the prediction, and the class asked about, as wanted."""
 
     workspace: Workspace
     index: int
@@ -69,10 +69,10 @@ def choose_case() -> ChosenCase:
     """Draw the strip and the sidebar's first part; ends the page where there are no pictures. Raises LightboxError."""
     workspace = current_workspace()
     model, pictures = workspace.model, workspace.pictures
-    if not pictures:
+    if not workspace.rows:
         draw_empty()
         st.stop()
-    index = choose_picture(pictures)
+    index = choose_picture(pictures, workspace.rows)
     with st.sidebar:
         picture = adjust(pictures[index], open_picture(pictures[index]))
     with st.spinner("Asking the model …"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from components.plain_text import plain
 from components.prediction import tell_number, tell_score
 from explainers.images import Picture
 from explainers.info import ModelInfo
@@ -68,8 +69,3 @@ def tell_usual(info: ModelInfo, prediction: Prediction, index: int) -> str:
 def draw_empty() -> None:
     """Say what to do where there are no pictures."""
     st.info("There are no pictures here yet. Add your own in the sidebar, or choose **Samples** there.")
-
-
-def plain(text: str) -> str:
-    """Keep names from being read as Markdown."""
-    return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>()#+-.!|~$:" else sign for sign in text)

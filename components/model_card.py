@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from components.headline import plain
+from components.plain_text import plain
 from explainers.info import Layer, ModelInfo
 from explainers.outputs import KINDS, MAPS
 from explainers.preprocessing import Preprocessing

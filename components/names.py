@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from components.headline import plain
+from components.plain_text import plain
 from components.telling_errors import tell_error
 from explainers.errors import NotesError
 from explainers.info import Layer, ModelInfo

@@ -14,8 +14,8 @@ from components.controls import choose_view
 from components.drawn_region import choose_region
 from components.figures import TOOLS, Seen, draw_heatmap
 from components.following import TICK, follow, forget, wait
-from components.headline import plain
 from components.heatmap import View, blend, colour_table, describe, encode_png, limits, share_inside
+from components.plain_text import plain
 from components.telling_errors import tell_error
 from explainers.attribution.method import Attribution, Method, pack
 from explainers.cache import Job

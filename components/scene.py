@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -141,7 +141,7 @@ def choose_references(workspace: Workspace) -> tuple[int, str, Workspace]:
     if known and workspace.pictures is not known.pictures:
         help = "Otherwise they come from those that the model brings."
         if not st.toggle("From the pictures in the strip", key="from_strip", bind="query-params", help=help):
-            workspace = replace(workspace, pictures=known.pictures)
+            workspace = workspace.turn_to(known.pictures)
     return int(count or COUNTS[1]), str(by), workspace
 
 

@@ -17,6 +17,8 @@ import sample_models
 from components.belongings import own
 from components.sharing import draw_sharing_of_pictures, name_in_links, shared_models, shared_pictures
 from components.telling_errors import tell_error
+from components.understanding import understand
+from explainers.cases.dataset import Dataset, collect
 from explainers.errors import ImageError
 from explainers.images import Picture, Sample, find, read
 from explainers.settings import settings
@@ -29,14 +31,25 @@ _opening = threading.Lock()
 
 @dataclass(frozen=True)
 class Workspace:
-    """The chosen model, and the pictures to choose from."""
+    """The chosen model, the pictures to choose from with what is known of them, and which of them are in the strip."""
 
     model: Any
-    pictures: Sequence[Sample | Picture]
+    dataset: Dataset
+    rows: Sequence[int]
+
+    @property
+    def pictures(self) -> Sequence[Sample | Picture]:
+        """All pictures to choose from, whether the filter lets them through or not."""
+        return self.dataset.entries
 
     def open_next(self, index: int) -> Picture:
-        """Open the picture behind the one at an index; behind the last is the first."""
-        return open_picture(self.pictures[(index + 1) % len(self.pictures)])
+        """Open the picture that comes behind the one at an index of ``pictures`` in the strip, or its first one."""
+        place = (self.rows.index(index) + 1) % len(self.rows) if index in self.rows else 0
+        return open_picture(self.pictures[self.rows[place]])
+
+    def turn_to(self, pictures: Sequence[Sample | Picture]) -> Workspace:
+        """The same model with other pictures, all of them in the strip."""
+        return Workspace(self.model, collect(pictures), range(len(pictures)))
 
 
 def current_workspace() -> Workspace:
@@ -149,7 +162,7 @@ def draw_sample_model(sample: SampleModel) -> Any:
         return open_sample(sample.name)
 
 
-def choose_pictures(model_name: str) -> Sequence[Sample | Picture]:
+def choose_pictures(model_name: str) -> Dataset:
     """Draw the picker of where pictures come from, and the upload; returns the pictures to choose from."""
     root = settings().data
     uploaded = st.session_state.get("uploaded_images") or []
@@ -171,11 +184,11 @@ def choose_pictures(model_name: str) -> Sequence[Sample | Picture]:
     yours = read_uploads(files)
     draw_sharing_of_pictures(yours)
     if source in (YOURS, SHARED):
-        return yours if source == YOURS else shared
+        return understand(yours if source == YOURS else shared, ())
     if source == FOLDER and root:
-        return find(root)
+        return understand(find(root), ())
     samples = sample_models.models()
-    return (samples.get(model_name) or next(iter(samples.values()))).pictures
+    return collect((samples.get(model_name) or next(iter(samples.values()))).pictures)
 
 
 def choose_source(sources: Sequence[str]) -> str:

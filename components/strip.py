@@ -18,35 +18,38 @@ SHOWN = 8
 SIDE = 72
 
 
-def choose_picture(pictures: Sequence[Sample | Picture]) -> int:
-    """Draw the strip; returns the index of the chosen picture, which the link keeps unless it is an upload."""
+def choose_picture(pictures: Sequence[Sample | Picture], rows: Sequence[int]) -> int:
+    """Draw the strip of the pictures in some rows; returns the row of the chosen one.
+
+    The link keeps its name unless it is an upload.
+    """
     state = st.session_state
     names = [picture.name for picture in pictures]
     linked, other = st.query_params.get("image", ""), state.get("strip") != names
     if other:  # another set of pictures: start with the linked one, else the first
-        state["strip"], state["picture"] = names, 0
+        state["strip"], state["picture"] = names, rows[0]
     if linked in names and (other or went_back()):
         state["picture"] = names.index(linked)
-    chosen: int = state["picture"]
+    if state["picture"] not in rows:
+        state["picture"] = rows[0]
+    place = rows.index(state["picture"])
 
-    def go(index: int) -> None:
-        state["picture"] = index % len(pictures)
+    def go(place: int) -> None:
+        state["picture"] = rows[place % len(rows)]
 
-    start = max(0, min(chosen - SHOWN // 2, len(names) - SHOWN))
-    shown = range(start, min(start + SHOWN, len(names)))
-    st.html(_style({index: _thumbnail(pictures[index]) for index in shown}, chosen))
+    start = max(0, min(place - SHOWN // 2, len(rows) - SHOWN))
+    shown = range(start, min(start + SHOWN, len(rows)))
+    st.html(_style({index: _thumbnail(pictures[rows[index]]) for index in shown}, place))
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="strip"):
         st.button(
-            "Previous", icon=":material/chevron_left:", key="previous", on_click=go, args=(chosen - 1,), shortcut="Left"
+            "Previous", icon=":material/chevron_left:", key="previous", on_click=go, args=(place - 1,), shortcut="Left"
         )
         for index in shown:
-            st.button(
-                names[index], key=f"thumbnail-{index}", on_click=go, args=(index,), help=_caption(pictures[index])
-            )
-        st.button(
-            "Next", icon=":material/chevron_right:", key="next", on_click=go, args=(chosen + 1,), shortcut="Right"
-        )
-        st.caption(f"{chosen + 1} of {len(names)}", width="content")
+            entry = pictures[rows[index]]
+            st.button(entry.name, key=f"thumbnail-{index}", on_click=go, args=(index,), help=_caption(entry))
+        st.button("Next", icon=":material/chevron_right:", key="next", on_click=go, args=(place + 1,), shortcut="Right")
+        st.caption(f"{place + 1} of {len(rows)}", width="content")
+    chosen: int = rows[place]
     public = isinstance(pictures[chosen], Sample) or state.get("source") == SHARED
     say_in_link("image", names[chosen] if public else "")
     return chosen

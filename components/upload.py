@@ -12,8 +12,8 @@ import streamlit as st
 
 import sample_models
 from components.belongings import own
-from components.headline import plain
 from components.panels import tell_cut
+from components.plain_text import plain
 from components.prediction import draw_prediction
 from components.session import keep_model, open_picture, uploaded_models
 from components.telling_errors import telling_errors

@@ -4,7 +4,8 @@ import streamlit as st
 
 from components.chosen_case import choose_case
 from components.following import settle
-from components.headline import draw_headline, plain
+from components.headline import draw_headline
+from components.plain_text import plain
 from components.prototypes import family as families
 from components.prototypes.views import ALL_CASES, choose_view, draw_case, views_of_case
 from components.telling_errors import telling_errors

@@ -4,7 +4,7 @@ import streamlit as st
 
 from components.chosen_case import choose_case
 from components.following import settle
-from components.headline import plain
+from components.plain_text import plain
 from components.prototypes import family as families
 from components.prototypes.views import ALL_CASES, choose_view, draw_cases
 from components.telling_errors import telling_errors

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from explainers.images import Picture, Sample, Samples
-from explainers.images.picture import Window
+from explainers.images.picture import USUAL, Reading
 
 # Found without importing scikit-learn, which takes long.
 FILE = Path(str(distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")))
@@ -32,8 +32,8 @@ class Digit(Sample):
 
     row: int
 
-    def read(self, *, frame: int | None = None, window: Window = None) -> Picture:
-        """Draw the digit; it has one frame and 8 bits, so ``frame`` and ``window`` change nothing."""
+    def read(self, reading: Reading = USUAL) -> Picture:
+        """Draw the digit; it has one frame and 8 bits, so ``reading`` changes nothing."""
         grey = draw(read_rows()[self.row])
         return Picture(self.name, np.repeat(grey[..., None], 3, axis=2), self.label, private=False)
 

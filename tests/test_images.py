@@ -14,14 +14,14 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from explainers.errors import ImageError, SelectionError
-from explainers.images import find, read, thumbnail
+from explainers.images import Reading, find, read, thumbnail
 from tests.picture_files import PHOTO, RANDOM, SEEDS, archive, dicom, dicom_file, enlarge, photo, ramp, save, tiff
 
 SKIMAGE = Path(str(distribution("scikit-image").locate_file("skimage/data")))
 
 
-def only(data, name="picture", **options):
-    (picture,) = read(data, name, **options)
+def only(data, name="picture", private=True, **options):
+    (picture,) = read(data, name, Reading(**options), private=private)
     return picture
 
 
@@ -210,7 +210,7 @@ def test_a_given_window_replaces_the_range():
 
 def test_a_window_without_width_is_refused():
     with pytest.raises(ImageError, match="greater than 0"):
-        read(photo("PNG"), "a.png", window=(0, 10))
+        read(photo("PNG"), "a.png", Reading(window=(0, 10)))
 
 
 def test_16_bit_colour_png_keeps_its_upper_bits():
@@ -225,7 +225,7 @@ def test_the_first_frame_is_read_unless_another_is_chosen():
     pages = [Image.new("L", (4, 3), shade) for shade in (10, 20, 30)]
     for format in ("TIFF", "GIF"):
         data = save(pages[0], format, save_all=True, append_images=pages[1:])
-        shades = [int(only(data, frame=frame).pixels[0, 0, 0]) for frame in (None, 1, 2, 3)]
+        shades = [int(only(data, frame=frame).pixels[0, 0, 0]) for frame in (1, 1, 2, 3)]
         assert shades == [10, 10, 20, 30]
         assert only(data, frame=2).notes == ("frame 2 of 3",)
         assert only(data).frames == 3
@@ -235,7 +235,7 @@ def test_the_first_frame_is_read_unless_another_is_chosen():
 def test_a_frame_that_is_not_there_is_named(frame):
     for data in (tiff(np.zeros((3, 8, 8), np.uint16), photometric="minisblack"), dicom(np.zeros((3, 8, 8), np.uint16))):
         with pytest.raises(ImageError, match=f"no frame {frame}; choose one from 1 to 3"):
-            read(data, "stack", frame=frame)
+            read(data, "stack", Reading(frame=frame))
 
 
 # DICOM

@@ -19,7 +19,8 @@ from torch import nn
 from explainers.errors import CancelledError, ImageError, SelectionError
 from explainers.graph.export import export
 from explainers.graph.model import Model
-from explainers.images import Picture, Sample, Samples, find
+from explainers.images import Picture, Reading, Sample, Samples, find
+from explainers.images.picture import USUAL
 from explainers.index import Index, Upload, open_index
 from explainers.index import store as store_module
 from explainers.index.building import Built, builds, start
@@ -234,7 +235,7 @@ class Slow(Sample):
 
     gate = threading.Event()
 
-    def read(self, **options: object) -> Picture:
+    def read(self, reading: Reading = USUAL) -> Picture:
         assert self.gate.wait(60)
         return Picture(self.name, np.full((SIDE, SIDE, 3), int(self.name), np.uint8), private=False)
 

@@ -9,7 +9,7 @@ import streamlit as st
 from components.concepts.graph import Edge, Node, choose_node
 from components.concepts.links import ORIGIN, chart_key, close_views, open_view
 from components.following import finished, follow
-from components.headline import plain
+from components.plain_text import plain
 from components.references.index import add_index
 from components.references.rows import follow_references, make_tiles
 from components.scene import Scene

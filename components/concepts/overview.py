@@ -12,8 +12,8 @@ import streamlit as st
 from components.concepts.bars import Bar, choose_bar
 from components.concepts.links import CONCEPT, chart_key, open_view
 from components.drawn_region import choose_region
-from components.headline import plain
 from components.heatmap import View, blend, encode_png
+from components.plain_text import plain
 from components.scene import Scene
 from explainers.concepts.heatmaps import ConceptHeatmaps
 from explainers.concepts.relevance import ConceptRelevance

@@ -10,8 +10,8 @@ import streamlit as st
 from components.concepts.bars import Bar, choose_bar
 from components.concepts.links import CONCEPT, chart_key, close_views, open_view
 from components.following import call_dialog, called_dialog
-from components.headline import plain
 from components.names import current_notes, draw_history, edit_name
+from components.plain_text import plain
 from components.references.index import add_index
 from components.references.rows import COUNT, Concept, Reference, draw_until_done, follow_references, make_tiles
 from components.scene import ACTMAX, CLASS, RELMAX, Scene

@@ -11,8 +11,8 @@ import streamlit as st
 from components.concepts.bars import tell_points
 from components.concepts.links import clear_factors, factors
 from components.following import finished, follow
-from components.headline import plain
 from components.heatmap import describe
+from components.plain_text import plain
 from components.prediction import tell_score
 from components.references.samples import draw_here
 from components.scene import Scene

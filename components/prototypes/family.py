@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 import sample_models
 from components.chosen_case import ChosenCase
 from components.following import finished, follow
-from components.headline import plain
 from components.names import read_current_names
+from components.plain_text import plain
 from components.scene import Scene, choose_layer
 from components.session import Workspace
 from explainers.concepts.layers import list_layers
@@ -101,7 +101,7 @@ def own_references(workspace: Workspace) -> Workspace:
     """What decisions are compared with: a sample model's own reference pictures, else those in the strip."""
     info = workspace.model.info
     known = None if info.private else sample_models.models().get(info.name)
-    return replace(workspace, pictures=known.pictures) if known else workspace
+    return workspace.turn_to(known.pictures) if known else workspace
 
 
 def default_layer(model: Any) -> str:

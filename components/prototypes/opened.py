@@ -8,7 +8,7 @@ from math import isnan
 
 import streamlit as st
 
-from components.headline import plain
+from components.plain_text import plain
 from components.prediction import tell_share
 from components.prototypes.deviations import CONCEPTS, draw_bars_of
 from components.prototypes.family import Family

@@ -12,8 +12,8 @@ from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from components.following import finished, follow
-from components.headline import plain
 from components.heatmap import View, blend, locate
+from components.plain_text import plain
 from components.prediction import tell_score
 from components.prototypes.part_sources import LEARNT, find_sample, find_sources, find_splits
 from components.scene import Scene

@@ -10,8 +10,8 @@ from typing import Any
 import streamlit as st
 
 from components.following import call_dialog, called_dialog
-from components.headline import plain
 from components.names import current_notes
+from components.plain_text import plain
 from components.prototypes.family import Family
 from components.prototypes.tags import draw_tag_form, draw_tags_of
 from components.telling_errors import tell_error

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import streamlit as st
 
 from components.following import finished, follow
-from components.headline import plain
+from components.plain_text import plain
 from components.prototypes.family import DECISION, Family
 from components.prototypes.opened import draw_selection
 from components.prototypes.pictures import draw_crop, make_samples
@@ -130,7 +128,7 @@ def draw_batch(family: Family, workspace: Workspace) -> None:
     )
     scene, thresholds = family.scene, choose_thresholds()
     layers = indexed_layers(scene.model, scene.layer)
-    references = find_references(replace(workspace, pictures=list(workspace.pictures)), layers)
+    references = find_references(workspace.turn_to(list(workspace.pictures)), layers)
     builds = st.session_state.setdefault("builds", {})
     if references.open() is None and references.store not in builds:
         words = f"Check {len(references.samples):,} pictures"

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import streamlit as st
 
-from components.headline import plain
 from components.names import current_notes
+from components.plain_text import plain
 from components.prototypes.family import Family
 from components.telling_errors import tell_error
 from explainers.errors import NotesError

@@ -19,7 +19,17 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
 from explainers.errors import ImageError
-from explainers.images.picture import Picture, Window, check_frame, check_size, decoding, reduce_depth, to_bytes
+from explainers.images.picture import (
+    USUAL,
+    Picture,
+    Reading,
+    Window,
+    check_frame,
+    check_size,
+    decoding,
+    reduce_depth,
+    to_bytes,
+)
 
 #: The attributes that say how to show pixels, PS3.3 C.7.6.3, C.7.6.16, C.8.11.3, C.11.1 and C.11.2.
 ATTRIBUTES = [
@@ -60,10 +70,10 @@ ATTRIBUTES = [
 ]
 
 
-def read_dicom(data: bytes, name: str, frame: int | None = None, window: Window = None) -> Picture:
+def read_dicom(data: bytes, name: str, reading: Reading = USUAL) -> Picture:
     """Decode one frame as the standard's grey-scale pipeline shows it (PS3.3 C.11); raises ImageError.
 
-    A ``window`` (width, centre), in the units after rescaling, replaces the file's own.
+    A window, in the units after rescaling, replaces the file's own.
     """
     if DeflatedExplicitVRLittleEndian.encode() in data:
         raise ImageError(f"{name} is a deflated DICOM file, which can blow up in memory. Export it uncompressed.")
@@ -71,13 +81,13 @@ def read_dicom(data: bytes, name: str, frame: int | None = None, window: Window 
         dataset = pydicom.dcmread(io.BytesIO(data), specific_tags=list(ATTRIBUTES))
         check_decodable(name, dataset)
         frames = int(dataset.get("NumberOfFrames") or 1)
-        index = check_frame(name, frame, frames)
+        index = check_frame(name, reading.frame, frames)
         check_size(name, dataset.Columns, dataset.Rows)
         check_codestream(dataset, index, frames)
         take_frame_attributes(dataset, index)
         values = pixel_array(dataset, index=index)
         colour = dataset.SamplesPerPixel == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR"
-        pixels, notes = show_colours(values, dataset) if colour else show_grey(name, values, dataset, window)
+        pixels, notes = show_colours(values, dataset) if colour else show_grey(name, values, dataset, reading.window)
     if frames > 1:
         notes = (f"frame {index + 1} of {frames}", *notes)
     burned_in = dataset.get("BurnedInAnnotation")

@@ -10,7 +10,7 @@ from pathlib import Path
 from explainers.errors import ImageError, SelectionError
 from explainers.images.formats import ACCEPTED, read_file, sniff
 from explainers.images.naming import is_junk, natural_key
-from explainers.images.picture import Picture, Window
+from explainers.images.picture import USUAL, Picture, Reading
 from explainers.settings import settings
 
 SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".dcm", ".dicom"])
@@ -26,8 +26,8 @@ class Sample(ABC):
     caption: str = ""
 
     @abstractmethod
-    def read(self, *, frame: int | None = None, window: Window = None) -> Picture:
-        """Read the picture, with ``frame`` and ``window`` as for an upload; raises ImageError."""
+    def read(self, reading: Reading = USUAL) -> Picture:
+        """Read the picture; raises ImageError."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class File(Sample):
     path: Path
     box: tuple[int, int, int, int] | None = None
 
-    def read(self, *, frame: int | None = None, window: Window = None) -> Picture:
+    def read(self, reading: Reading = USUAL) -> Picture:
         """Read the file, or what ``box`` cuts out of it; raises ImageError."""
         try:
             if self.path.stat().st_size > settings().picture_bytes:
@@ -47,7 +47,7 @@ class File(Sample):
             data = self.path.read_bytes()
         except OSError as error:
             raise ImageError(f"{self.name} cannot be read from the server: {error.strerror}. List it anew.") from None
-        picture = replace(read_file(data, self.name, frame, window), private=False, label=self.label)
+        picture = replace(read_file(data, self.name, reading), private=False, label=self.label)
         if not self.box:
             return picture
         left, top, right, bottom = self.box

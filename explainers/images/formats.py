@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from explainers.errors import ImageError
 from explainers.images.dicom import read_dicom
-from explainers.images.picture import Picture, Window
+from explainers.images.picture import USUAL, Picture, Reading
 from explainers.images.raster import read_raster
 
 ACCEPTED = "PNG, JPEG, TIFF, WebP, BMP, GIF or DICOM"
@@ -47,18 +47,18 @@ def sniff(head: bytes) -> str | None:
     return next((kind for signature, kind in SIGNATURES.items() if head.startswith(signature)), None)
 
 
-def read_file(data: bytes, name: str, frame: int | None = None, window: Window = None) -> Picture:
+def read_file(data: bytes, name: str, reading: Reading = USUAL) -> Picture:
     """Decode the content of one picture file; raises ImageError."""
     if not data:
         raise ImageError(f"{name} is empty. Choose a picture as {ACCEPTED}.")
-    if window and not window[0] > 0:
-        raise ImageError(f"The window's width is {window[0]:g}; give one greater than 0.")
+    if reading.window and not reading.window[0] > 0:
+        raise ImageError(f"The window's width is {reading.window[0]:g}; give one greater than 0.")
     kind = sniff(data)
     if kind == "DICOM":
-        return read_dicom(data, name, frame, window)
+        return read_dicom(data, name, reading)
     if kind is None or kind == "ZIP":
         raise ImageError(f"{name} is {describe(data)}; Lightbox reads {ACCEPTED}. Convert it to one of these.")
-    return read_raster(data, name, kind, frame, window)
+    return read_raster(data, name, kind, reading)
 
 
 def describe(data: bytes) -> str:

@@ -9,7 +9,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,6 +49,24 @@ for decoder in ("PIL", "pydicom", "tifffile"):
 Window = tuple[float, float] | None
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How a picture is read from its file.
+
+    ``frame`` counts from 1. ``window`` (width, centre) is for values of more than 8 bits, in the file's units (None: as
+    the file says, else from the smallest value to the largest). ``profile`` brings colours from the file's own profile
+    to sRGB.
+    """
+
+    frame: int = 1
+    window: Window = None
+    profile: bool = True
+
+
+#: How pictures are read unless somebody chooses otherwise.
+USUAL = Reading()
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """A picture as read from a file.
@@ -56,6 +74,8 @@ class Picture:
     ``pixels`` are made read-only. ``private`` is True for what a person uploaded: nothing computed from it may reach
     the disk. ``notes`` say in words what was done to it; ``frames`` is how many frames or pages its file holds.
     ``bands`` are all channels of a file that has neither one nor three, from 0 to 1; ``pixels`` shows some of them.
+    ``window`` is the one that values of more than 8 bits are shown through; ``profile`` names the colour profile that
+    the file brings. ``again`` reads the same picture of an upload otherwise.
     """
 
     name: str
@@ -65,6 +85,9 @@ class Picture:
     notes: tuple[str, ...] = ()
     frames: int = 1
     bands: Float32[np.ndarray, "h w band"] | None = None
+    window: Window = None
+    profile: str = ""
+    again: Callable[[Reading], Picture] | None = None
 
     def __post_init__(self) -> None:
         self.pixels.setflags(write=False)
@@ -97,14 +120,13 @@ def check_size(name: str, width: int, height: int) -> None:
         )
 
 
-def check_frame(name: str, frame: int | None, frames: int) -> int:
-    """Return the index of the chosen frame (counted from 1; None for the first); raises ImageError."""
+def check_frame(name: str, frame: int, frames: int) -> int:
+    """Return the index of the chosen frame, counted from 1; raises ImageError."""
     if frames > settings().picture_frames:
         raise ImageError(f"{name} has {frames:,} frames; {settings().picture_frames:,} are allowed. Split the file.")
-    chosen = 1 if frame is None else frame
-    if not 1 <= chosen <= frames:
+    if not 1 <= frame <= frames:
         raise ImageError(f"{name} has no frame {frame}; choose one from 1 to {frames}.")
-    return chosen - 1
+    return frame - 1
 
 
 @contextmanager

@@ -11,7 +11,16 @@ from jaxtyping import Float32
 from PIL import ExifTags, Image
 
 from explainers.errors import ImageError
-from explainers.images.picture import Picture, Window, check_frame, check_size, decoding, reduce_depth
+from explainers.images.picture import (
+    USUAL,
+    Picture,
+    Reading,
+    Window,
+    check_frame,
+    check_size,
+    decoding,
+    reduce_depth,
+)
 from explainers.settings import settings
 
 #: How many channels of a TIFF are read at most.
@@ -44,12 +53,12 @@ class Decoded:
     notes: tuple[str, ...]
 
 
-def read_raster(data: bytes, name: str, kind: str, frame: int | None = None, window: Window = None) -> Picture:
+def read_raster(data: bytes, name: str, kind: str, reading: Reading = USUAL) -> Picture:
     """Decode one frame or page of a file of the format ``kind``, one of FORMATS; raises ImageError."""
     with decoding(name, f"a {kind} file"):
-        decoded = decode_deep_tiff(data, name, frame, window) if kind == "TIFF" else None
-        bands = read_bands(data, name, frame) if kind == "TIFF" else None
-        decoded = decoded or decode(data, name, kind, frame, window)
+        decoded = decode_deep_tiff(data, name, reading) if kind == "TIFF" else None
+        bands = read_bands(data, name, reading.frame) if kind == "TIFF" else None
+        decoded = decoded or decode(data, name, kind, reading)
     image, notes = decoded.image, decoded.notes
     if bands is not None:
         notes = (*notes, f"{bands.shape[-1]} channels read")
@@ -57,7 +66,7 @@ def read_raster(data: bytes, name: str, kind: str, frame: int | None = None, win
         bands = None if bands is None else turn(bands, decoded.orientation)
         image, notes = image.transpose(TURNS[decoded.orientation]), (*notes, "turned upright as the camera noted")
     if decoded.frames > 1:
-        notes = (f"frame {frame or 1} of {decoded.frames}", *notes)
+        notes = (f"frame {reading.frame} of {decoded.frames}", *notes)
     return Picture(name, np.asarray(image), notes=notes, frames=decoded.frames, bands=bands)
 
 
@@ -67,7 +76,7 @@ def turn(bands: Float32[np.ndarray, "h w band"], orientation: int) -> Float32[np
     return np.stack([np.asarray(band) for band in turned], axis=-1)
 
 
-def read_bands(data: bytes, name: str, frame: int | None) -> Float32[np.ndarray, "h w band"] | None:
+def read_bands(data: bytes, name: str, frame: int) -> Float32[np.ndarray, "h w band"] | None:
     """Read all channels of an uncompressed TIFF that has neither one nor three; None for any other.
 
     Whole numbers become shares of the largest that their type has; others stay as they are.
@@ -85,7 +94,7 @@ def read_bands(data: bytes, name: str, frame: int | None) -> Float32[np.ndarray,
     return bands if np.isfinite(bands).all() else None
 
 
-def decode(data: bytes, name: str, kind: str, frame: int | None, window: Window) -> Decoded:
+def decode(data: bytes, name: str, kind: str, reading: Reading) -> Decoded:
     """Decode with Pillow."""
     # Pillow's own bound, which sees frames grow while one is looked for, must not be lower than ours.
     Image.MAX_IMAGE_PIXELS = max(settings().picture_pixels, PILLOWS_BOUND)
@@ -93,7 +102,7 @@ def decode(data: bytes, name: str, kind: str, frame: int | None, window: Window)
         image = Image.open(io.BytesIO(data), formats=[kind])
         # Further pictures of a JPEG file are previews and gain maps.
         frames = 1 if kind == "JPEG" else getattr(image, "n_frames", 1)
-        image.seek(check_frame(name, frame, frames))
+        image.seek(check_frame(name, reading.frame, frames))
     except Image.DecompressionBombError:
         raise ImageError(
             f"{name} has far more than {settings().picture_pixels // 10**6} million pixels. Save it smaller."
@@ -101,7 +110,7 @@ def decode(data: bytes, name: str, kind: str, frame: int | None, window: Window)
     check_size(name, *image.size)
     # Taken out before loading, or Pillow itself turns a TIFF.
     orientation = image.getexif().pop(ExifTags.Base.Orientation, 1)
-    colours, notes = to_rgb(name, image, window)
+    colours, notes = to_rgb(name, image, reading.window)
     if kind == "PNG" and data[24] == 16 and image.mode not in DEEP_MODES:
         notes += ("the upper 8 of 16 bits kept",)
     return Decoded(colours, orientation, frames, notes)
@@ -125,14 +134,14 @@ def to_rgb(name: str, image: Image.Image, window: Window) -> tuple[Image.Image, 
     return image.convert("RGB"), tuple(notes)
 
 
-def decode_deep_tiff(data: bytes, name: str, frame: int | None, window: Window) -> Decoded | None:
+def decode_deep_tiff(data: bytes, name: str, reading: Reading) -> Decoded | None:
     """Decode more than 8 bits per sample, which Pillow cuts or lacks; None for what is better left to Pillow.
 
     Only uncompressed data, whose size in memory cannot exceed that of the file.
     """
     with tifffile.TiffFile(io.BytesIO(data)) as tiff:
         frames = len(tiff.pages)
-        page = tiff.pages[check_frame(name, frame, frames)].aspage()
+        page = tiff.pages[check_frame(name, reading.frame, frames)].aspage()
         known = page.samplesperpixel in (1, 3) or page.photometric == 2 or {1, 2} & {*page.extrasamples}
         shallow = page.bitspersample <= 8 and known  # which Pillow decodes, and lays on white what is transparent
         if shallow or page.compression != 1 or page.photometric > 2 or page.imagedepth > 1:
@@ -144,7 +153,7 @@ def decode_deep_tiff(data: bytes, name: str, frame: int | None, window: Window) 
         planes = page.asarray(squeeze=False)[:, 0]
     channels = planes[0] if page.planarconfig == 1 else planes[..., 0].transpose(1, 2, 0)
     colours = 3 if page.photometric == 2 else 1
-    pixels, note = reduce_depth(name, channels[..., :colours], window)
+    pixels, note = reduce_depth(name, channels[..., :colours], reading.window)
     notes = (note, f"{colours} of {channels.shape[-1]} channels shown") if channels.shape[-1] > colours else (note,)
     pixels = 255 - pixels if page.photometric == 0 else pixels
     return Decoded(Image.fromarray(pixels.repeat(3 // colours, axis=-1)), orientation, frames, notes)

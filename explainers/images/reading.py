@@ -8,29 +8,31 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from explainers.errors import ImageError
+from explainers.images.contents import Contents
 from explainers.images.formats import ACCEPTED, read_file, sniff
 from explainers.images.naming import is_junk, natural_key, split_name
-from explainers.images.picture import Picture, Window, decoding
+from explainers.images.picture import USUAL, Picture, Reading, decoding
 from explainers.settings import settings
 
 
-def read(
-    data: bytes, file_name: str, *, private: bool = True, frame: int | None = None, window: Window = None
-) -> tuple[Picture, ...]:
+def read(data: bytes, file_name: str, reading: Reading = USUAL, *, private: bool = True) -> tuple[Picture, ...]:
     """Read the pictures of a file, by its content, whatever its name says.
 
-    ``frame`` counts from 1 (None: the first); ``window`` is (width, centre) for values of more than 8 bits (None: as
-    the file says, else from the smallest value to the largest). In a zip archive folders give labels, and what is no
-    picture is left out. Raises ImageError.
+    In a zip archive folders give labels, and what is no picture is left out. Raises ImageError.
     """
     if sniff(data) == "ZIP":
-        pictures = read_zip(data, split_name(file_name)[-1], frame, window)
+        pictures = read_zip(data, split_name(file_name)[-1], reading)
     else:
-        pictures = [read_file(data, split_name(file_name)[-1], frame, window)]
+        pictures = [read_file(data, split_name(file_name)[-1], reading)]
     return tuple(replace(picture, private=private) for picture in pictures)
 
 
-def read_zip(data: bytes, name: str, frame: int | None, window: Window) -> list[Picture]:
+def read_contents(data: bytes, file_name: str, reading: Reading = USUAL, *, private: bool = True) -> Contents:
+    """Read all that a file holds: pictures, and tables that say something about them. Raises ImageError."""
+    return Contents(read(data, file_name, reading, private=private))
+
+
+def read_zip(data: bytes, name: str, reading: Reading) -> list[Picture]:
     """Read all pictures of an archive, sorted by name; nothing is unpacked onto the disk."""
     with decoding(name, "a zip archive"):
         check_bound(name, "entries", data.count(b"PK\x01\x02"), settings().archive_entries)
@@ -40,7 +42,7 @@ def read_zip(data: bytes, name: str, frame: int | None, window: Window) -> list[
     paths = {entry: split_name(entry.filename) for entry in entries}
     found: dict[zipfile.ZipInfo, Picture] = {}
     for entry in sorted((entry for entry in entries if not is_junk(paths[entry])), key=lambda e: natural_key(paths[e])):
-        picture = read_entry(archive, entry, "/".join(paths[entry]), frame, window)
+        picture = read_entry(archive, entry, "/".join(paths[entry]), reading)
         if picture:
             found[entry] = picture
             check_bound(name, "pixels", sum(p.pixels.size // 3 for p in found.values()), settings().archive_pixels)
@@ -71,16 +73,14 @@ def check_bound(name: str, what: str, found: int, bound: int) -> None:
         )
 
 
-def read_entry(
-    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, frame: int | None, window: Window
-) -> Picture | None:
+def read_entry(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str, reading: Reading) -> Picture | None:
     """Read one picture of an archive; None for what is no readable picture."""
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return None
     try:
         with decoding(name, "a zip entry"):
             data = archive.read(entry)
-        return read_file(data, name, frame, window)
+        return read_file(data, name, reading)
     except ImageError:
         return None
 

@@ -13,7 +13,7 @@ from typing import Any
 from explainers.cache import digest
 from explainers.errors import ImageError
 from explainers.images import Picture, Sample
-from explainers.images.picture import Window
+from explainers.images.picture import USUAL, Reading
 
 #: Where the kinds of samples are defined; an index that names others is refused.
 PACKAGES = ("explainers", "sample_models")
@@ -25,8 +25,8 @@ class Upload(Sample):
 
     picture: Picture
 
-    def read(self, *, frame: int | None = None, window: Window = None) -> Picture:
-        """Give the picture; ``frame`` and ``window`` were chosen when it was uploaded."""
+    def read(self, reading: Reading = USUAL) -> Picture:
+        """Give the picture; how it is read was chosen when it was uploaded."""
         return replace(self.picture, label=self.label)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float64
 
 from explainers.errors import SelectionError
 from explainers.images import Picture, Sample, Samples
-from explainers.images.picture import Window
+from explainers.images.picture import USUAL, Reading
 from sample_models.lesions.drawing import ARTIFACTS, CLASSES, RATE, Lesion, draw
 
 SIZES = {"train": 4000, "test": 600}
@@ -49,8 +49,8 @@ class LesionSample(Sample):
         """Draw the lesion with its masks and properties."""
         return draw(self.case.seed, self.size, malignant=self.case.malignant, artifacts=self.case.artifacts)
 
-    def read(self, *, frame: int | None = None, window: Window = None) -> Picture:
-        """Draw the picture; it has one frame and 8 bits, so ``frame`` and ``window`` change nothing."""
+    def read(self, reading: Reading = USUAL) -> Picture:
+        """Draw the picture; it has one frame and 8 bits, so ``reading`` changes nothing."""
         return Picture(self.name, self.lesion().pixels, self.label, private=False, notes=("drawn, not photographed",))
 
 

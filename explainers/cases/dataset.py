@@ -1,0 +1,34 @@
+"""Pictures with all that is known of each besides its pixels. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from explainers.images import Picture, Sample
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Pictures to look into, each with its label in it, and what else is known of them.
+
+    ``metadata`` has a row for each entry, numbered from 0, and columns named as in the table that they came from; cells
+    are texts or numbers, "" or NaN where nothing is known. A column "split" says which part of the data a picture
+    belongs to. ``notes`` say in sentences what was understood.
+    """
+
+    entries: Sequence[Sample | Picture]
+    metadata: pd.DataFrame
+    notes: tuple[str, ...] = ()
+
+    @property
+    def private(self) -> bool:
+        """Whether any of it was uploaded, so that nothing of it may stand in a link."""
+        return any(isinstance(entry, Picture) for entry in self.entries)
+
+
+def collect(entries: Sequence[Sample | Picture]) -> Dataset:
+    """Make a data set of pictures of which nothing else is known."""
+    return Dataset(entries, pd.DataFrame(index=range(len(entries))))
