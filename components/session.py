@@ -20,11 +20,11 @@ from components.telling_errors import tell_error
 from components.understanding import understand
 from explainers.cases.dataset import Dataset, collect
 from explainers.errors import ImageError
-from explainers.images import Picture, Sample, find, read
+from explainers.images import Picture, Sample, Samples, find, read
 from explainers.settings import settings
 from sample_models import SampleModel
 
-SAMPLES, YOURS, SHARED, FOLDER = "Samples", "Yours", "Shared", "Folder"
+SAMPLES, TESTS, YOURS, SHARED, FOLDER = "Samples", "All test pictures", "Yours", "Shared", "Folder"
 
 _opening = threading.Lock()
 
@@ -168,7 +168,15 @@ def choose_pictures(model_name: str) -> Dataset:
     uploaded = st.session_state.get("uploaded_images") or []
     files = [file for file in uploaded if isinstance(file, UploadedFile)]  # not those removed while nobody worked here
     shared = shared_pictures()
-    sources = [SAMPLES] + [YOURS] * bool(files) + [SHARED] * bool(shared) + [FOLDER] * bool(root)
+    samples = sample_models.models()
+    sample = samples.get(model_name) or next(iter(samples.values()))
+    sources = (
+        [SAMPLES]
+        + [TESTS] * bool(sample.tests)
+        + [YOURS] * bool(files)
+        + [SHARED] * bool(shared)
+        + [FOLDER] * bool(root)
+    )
     if len(files) != st.session_state.get("seen_files"):
         st.session_state["seen_files"] = len(files)
         st.session_state["source"] = YOURS if files else SAMPLES
@@ -187,8 +195,13 @@ def choose_pictures(model_name: str) -> Dataset:
         return understand(yours if source == YOURS else shared, ())
     if source == FOLDER and root:
         return understand(find(root), ())
-    samples = sample_models.models()
-    return collect((samples.get(model_name) or next(iter(samples.values()))).pictures)
+    return collect_samples(sample, sample.tests if source == TESTS else sample.pictures)
+
+
+@lru_cache(maxsize=32)
+def collect_samples(sample: SampleModel, pictures: Samples) -> Dataset:
+    """Make a data set of pictures that a sample model brings, with all that is known of them."""
+    return Dataset(pictures, sample.describe(pictures))
 
 
 def choose_source(sources: Sequence[str]) -> str:
