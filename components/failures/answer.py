@@ -12,7 +12,8 @@ from components.plain_text import plain
 from explainers.cases.figures import Figure, tell_unmatched, why_nothing
 
 STYLE = """<style>
-dl.lightbox-figures {display: grid; padding: 0 !important; width: 100%; grid-template-columns: repeat(auto-fill, minmax(168px, 1fr)); gap: 8px; margin: 0 !important;}
+dl.lightbox-figures {display: grid; padding: 0 !important; width: 100%; gap: 8px;
+  margin: 0 !important; grid-template-columns: repeat(auto-fill, minmax(168px, 1fr));}
 .lightbox-figures div {border: 1px solid #8886; border-radius: 8px; padding: 8px 12px;}
 .lightbox-figures dt {font-size: 0.85rem; font-weight: 400;}
 .lightbox-figures dd {margin: 0; font-size: 0.78rem; line-height: 1.35;}

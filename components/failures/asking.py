@@ -28,6 +28,7 @@ def ask_all(workspace: Workspace) -> Predictions | None:
     about = subject_of(workspace)
     if (known := find_predictions(about)) is not None:
         return known
+    st.markdown("# Where does it fail?")
     if len(about.samples) > LIMIT and not _is_wanted(about):
         _offer(about)
         return None

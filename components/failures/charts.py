@@ -15,7 +15,10 @@ from components.theme import ACCENT
 from explainers.cases.figures import Calibration
 
 #: Right and wrong in colours that people with any colour vision tell apart, Okabe and Ito 2008; and what is neither.
-RIGHT, WRONG, OTHER = ACCENT, "#d55e00", "#8a8f94"
+RIGHT, WRONG, OTHER = ACCENT, "rgba(213,94,0,0.65)", "rgba(138,143,148,0.4)"
+
+#: Lines that are seen on light and on dark, and on bars.
+LINE = "#868b90"
 
 #: The same for cells: from wrong by nothing to right, so that the page's ground shows where there is little.
 SHADES = [[0, "rgba(213,94,0,0.75)"], [0.5, "rgba(136,136,136,0.06)"], [1, "rgba(26,152,159,0.75)"]]
@@ -26,7 +29,7 @@ HEIGHT, LETTERS = 34, 46
 
 @dataclass(frozen=True)
 class Bar:
-    """A value with its interval under a title, its label, and the words under the cursor; ``alarm`` makes it stand out.
+    """A value with its interval under a title, its label, and lines for under the cursor; ``alarm`` makes it stand out.
 
     ``place`` is that of the part that it opens.
     """
@@ -36,7 +39,7 @@ class Bar:
     low: float
     high: float
     label: str
-    says: str
+    says: Sequence[str]
     alarm: bool
     place: int
 
@@ -56,22 +59,17 @@ def draw_bars(bars: Sequence[Bar], mean: float, most: float, unit: str) -> go.Fi
         "orientation": "h",
         "x": values,
         "y": places,
-        "marker": {"color": [WRONG if bar.alarm else OTHER for bar in bars], "cornerradius": 3, "opacity": 0.85},
+        "marker": {"color": [WRONG if bar.alarm else OTHER for bar in bars], "cornerradius": 3},
         "error_x": {
             "type": "data", "symmetric": False, "array": ends[1] - values, "arrayminus": values - ends[0],
-            "thickness": 1.5, "width": 4, "color": "#777777",
+            "thickness": 1.5, "width": 4, "color": LINE,
         },
-        "customdata": [[bar.place, plain_in_chart(bar.says)] for bar in bars],
+        "customdata": [[bar.place, _join(bar.says)] for bar in bars],
         "hovertemplate": "%{customdata[1]}<extra></extra>",
         "selected": {"marker": {"opacity": 1}},
         "unselected": {"marker": {"opacity": 0.45}},
     }  # fmt: skip
-    words = {
-        "type": "scatter", "mode": "text", "x": [1.03 * most] * len(bars), "y": places, "hoverinfo": "skip",
-        "text": [plain_in_chart(bar.label) for bar in bars], "textposition": "middle right", "showlegend": False,
-        "cliponaxis": False,
-    }  # fmt: skip
-    return go.Figure([chart, words], _bar_layout(bars, mean, most, unit))
+    return go.Figure(chart, _bar_layout(bars, mean, most, unit))
 
 
 def _bar_layout(bars: Sequence[Bar], mean: float, most: float, unit: str) -> dict[str, Any]:
@@ -84,12 +82,25 @@ def _bar_layout(bars: Sequence[Bar], mean: float, most: float, unit: str) -> dic
         "xaxis": {**fixed, "range": [0, most * 1.34], "tickformat": ".0%" if unit == "%" else "",
                   "tickvals": [0, 0.25, 0.5, 0.75, 1] if unit == "%" else None},
         "yaxis": {**fixed, **titles, "range": [len(bars) - 0.4, -0.6], "tickfont": {"size": 13}},
-        "shapes": [{**line, "line": {"dash": "dot", "width": 2, "color": "#777777"}}],
+        "shapes": [{**line, "line": {"dash": "dot", "width": 2, "color": LINE}}],
+        "annotations": [
+            _write(1.03 * most, place, bar.label, xanchor="left") for place, bar in enumerate(bars)
+        ],
         "bargap": 0.4,
         "dragmode": False,
         "showlegend": False,
         **CLEAR,
     }  # fmt: skip
+
+
+def _write(x: float, y: float, text: str, **more: Any) -> dict[str, Any]:
+    """Write a text that does not fade when something is selected."""
+    return {"x": x, "y": y, "text": plain_in_chart(text), "showarrow": False, "font": {"size": 12}, **more}
+
+
+def _join(lines: Sequence[str]) -> str:
+    """Write lines for under the cursor."""
+    return "<br>".join(plain_in_chart(line) for line in lines)
 
 
 @dataclass(frozen=True)
@@ -118,12 +129,7 @@ def draw_cells(cells: Cells) -> go.Figure:
         "hoverinfo": "skip", "xgap": 2, "ygap": 2,
     }  # fmt: skip
     there = np.flatnonzero(cells.places.ravel() >= 0)
-    texts = [plain_in_chart(text) for row in cells.texts for text in row]
     says = [plain_in_chart(text) for row in cells.says for text in row]
-    words = {
-        "type": "scatter", "mode": "text", "x": columns, "y": rows, "text": texts, "hoverinfo": "skip",
-        "textfont": {"size": 13 if max(height, width) <= 12 else 10},
-    }  # fmt: skip
     points = {
         "type": "scatter", "mode": "markers", "x": columns[there], "y": rows[there],
         "marker": {"size": 36, "symbol": "square", "opacity": 0, "color": "#888888"},
@@ -131,13 +137,16 @@ def draw_cells(cells: Cells) -> go.Figure:
         "hovertemplate": "%{customdata[1]}<extra></extra>",
         "selected": {"marker": {"opacity": 0.3}}, "unselected": {"marker": {"opacity": 0}},
     }  # fmt: skip
-    return go.Figure([colours, words, points], _cell_layout(cells))
+    return go.Figure([colours, points], _cell_layout(cells))
 
 
 def _cell_layout(cells: Cells) -> dict[str, Any]:
     height, width = cells.shades.shape
+    size = {"size": 13 if max(height, width) <= 12 else 10}
     fixed = {"fixedrange": True, "showgrid": False, "zeroline": False}
+    texts = [(row, column, text) for row, line in enumerate(cells.texts) for column, text in enumerate(line) if text]
     return {
+        "annotations": [_write(column, row, text, font=size) for row, column, text in texts],
         "height": min(640, max(170, 46 * height + 90)),
         "margin": {"l": 0, "r": 4, "t": 4, "b": 4},
         "xaxis": {**fixed, "tickvals": list(range(width)), "ticktext": [shorten(name, 16) for name in cells.columns],
@@ -158,15 +167,15 @@ def draw_reliability(found: Calibration, low: np.ndarray, high: np.ndarray, says
     """Draw how often decisions of a confidence are right, with intervals, beside the line where both are the same."""
     line = {
         "type": "scatter", "mode": "lines", "x": [0, 1], "y": [0, 1], "hoverinfo": "skip",
-        "line": {"dash": "dot", "color": "#777777"},
+        "line": {"dash": "dot", "color": LINE},
     }  # fmt: skip
     sizes = 8 + 22 * np.sqrt(found.count / found.count.max())
     points = {
         "type": "scatter", "mode": "markers+lines", "x": found.confidence, "y": found.right,
-        "marker": {"size": sizes, "color": RIGHT, "opacity": 0.9, "line": {"width": 1, "color": "#777777"}},
+        "marker": {"size": sizes, "color": RIGHT, "opacity": 0.9, "line": {"width": 1, "color": LINE}},
         "line": {"color": RIGHT, "width": 1},
         "error_y": {"type": "data", "symmetric": False, "array": high - found.right,
-                    "arrayminus": found.right - low, "thickness": 1.5, "color": "#777777"},
+                    "arrayminus": found.right - low, "thickness": 1.5, "color": LINE},
         "customdata": [[place, plain_in_chart(text)] for place, text in enumerate(says)],
         "hovertemplate": "%{customdata[1]}<extra></extra>",
         "unselected": {"marker": {"opacity": 0.4}},

@@ -7,7 +7,7 @@ import streamlit as st
 
 from components.failures.charts import Cells, draw_cells
 from components.failures.evaluation import Evaluation
-from components.failures.opening import Part, choose_part, draw_part
+from components.failures.opening import FEW, Part, choose_part, draw_part
 from explainers.cases.figures import Confusion, confuse
 from explainers.cases.filters import Filter
 
@@ -26,7 +26,7 @@ def draw_matrix(evaluation: Evaluation) -> None:
     chart = draw_cells(make_cells(found, shown, cells))
     alt = "Confusion matrix: " + "; ".join(f"{part.words}, {part.count:,}" for part in parts[:12]) + "."
     part = choose_part(chart, parts, "matrix", alt, "Pictures of a cell")
-    draw_part(evaluation, part, "matrix")
+    draw_part(evaluation, part, "matrix", FEW)
 
 
 def choose_classes(found: Confusion) -> np.ndarray:

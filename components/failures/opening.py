@@ -14,13 +14,14 @@ from PIL import Image
 from components.failures.evaluation import Evaluation
 from components.figures import BARE
 from components.plain_text import plain
+from components.prediction import tell_share
 from components.session import open_picture
 from components.tiles import SIDE, Tile, draw_tiles, encode_once
 from explainers.cases.filters import Filter
 from explainers.errors import ImageError
 
-#: How many pictures of a part are shown.
-TILES = 8
+#: How many pictures of a part are shown, and where there is less room.
+TILES, FEW = 8, 4
 
 #: The pages that open a part: the file, the question, its icon.
 PAGES = (
@@ -65,14 +66,14 @@ def choose_part(figure: go.Figure, parts: Sequence[Part], key: str, alt: str, la
     return None if place is None else parts[place]
 
 
-def draw_part(evaluation: Evaluation, part: Part | None, key: str) -> None:
+def draw_part(evaluation: Evaluation, part: Part | None, key: str, shown: int = TILES) -> None:
     """Show the first pictures of a part, and offer to look at all of them elsewhere."""
     if part is None:
         return
     rows = part.filter.apply(evaluation.table)
     with st.container(border=True, key=f"part_{key}"):
         st.markdown(f"**{tell_count(len(rows))}:** {plain(part.words)}")
-        draw_tiles(None, [tile for row in rows[:TILES] if (tile := make_tile(evaluation, int(row)))], TILES)
+        draw_tiles(None, [tile for row in rows[:shown] if (tile := make_tile(evaluation, int(row)))], shown)
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"Look at {'these' if len(rows) > 1 else 'it'} in", width="content")
             for file, title, icon in PAGES:
@@ -97,7 +98,7 @@ def open_cases(evaluation: Evaluation, chosen: Filter, row: int, page: str = "at
 def make_tile(evaluation: Evaluation, row: int) -> Tile | None:
     """Make the tile of a case; None if its picture cannot be read any more."""
     case = evaluation.table.iloc[row]
-    said, label = tell_decision(case["decision"]), str(case["label"])
+    said, label = tell_decision(case["decision"], evaluation.info.class_names), str(case["label"])
     entry = evaluation.workspace.pictures[int(evaluation.rows[row])]
 
     def draw() -> Any:
@@ -109,8 +110,9 @@ def make_tile(evaluation: Evaluation, row: int) -> Tile | None:
         address = encode_once(("case", key_of(entry), SIDE), draw)
     except ImageError:
         return None
-    sure = "" if np.isnan(case["confidence"]) else f", {case['confidence']:.0%}"
-    caption = f"{said or 'value ' + format(case.get('value', np.nan), '.4g')}{sure}\nlabel {label or 'unknown'}"
+    sure = "" if np.isnan(case["confidence"]) else f", {tell_share(case['confidence'])}"
+    value = f"{case['value']:.4g} {evaluation.info.unit}".rstrip() if "value" in case else said
+    caption = f"{value}{sure}\nlabel {label or 'unknown'}"
     return Tile(address, caption, f"{case['name']}: the model says {caption}".replace("\n", ", "))
 
 
@@ -119,10 +121,9 @@ def key_of(entry: Any) -> Any:
     return getattr(entry, "digest", entry)
 
 
-def tell_decision(decisions: Sequence[str]) -> str:
-    """Say what was decided on one picture: the class, or the findings that are there."""
+def tell_decision(decisions: Sequence[str], classes: Sequence[str]) -> str:
+    """Say what was decided on one picture: the class, or of several findings those that are there."""
     if len(decisions) < 2:
         return "".join(decisions)
-    there = decisions[: len(decisions)]
-    found = [name for name in there if not name.startswith("no ")]
-    return ", ".join(found[:3]) or "no finding"
+    found = [name for name in decisions if name in classes]
+    return ", ".join(found[:3]) + f" and {len(found) - 3:,} more" * (len(found) > 3) or "no finding"

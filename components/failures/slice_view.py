@@ -46,12 +46,13 @@ def make_bar(slices: Slices, place: int, unit: str) -> Bar:
     """Make the bar of a slice."""
     row, alarm = slices.table.iloc[place], place in slices.failing
     label = f"{tell_value(row['value'], unit)} of {row['count']:,}"
-    same = f"; nearly the same: {', '.join(slices.same[place])}" if slices.same[place] else ""
-    verdict = "worse than the rest by more than chance" if alarm else "not worse than the rest by more than chance"
-    says = (
-        f"{row['slice']}: {label} ({tell_value(row['low'], unit)} to {tell_value(row['high'], unit)}), the rest "
-        f"{tell_value(row['rest'], unit)}; {verdict} (q = {row['q']:.2g}){same}"
-    )
+    says = [
+        str(row["slice"]),
+        f"{label} ({tell_value(row['low'], unit)} to {tell_value(row['high'], unit)}), "
+        f"the rest {tell_value(row['rest'], unit)}",
+        f"{'worse' if alarm else 'not worse'} than the rest by more than chance (q = {row['q']:.2g})",
+        *(f"nearly the same: {other}" for other in slices.same[place]),
+    ]
     mark = " ▲" if alarm else ""
     return Bar(str(row["slice"]), row["value"], row["low"], row["high"], label + mark, says, alarm, place)
 

@@ -7,7 +7,7 @@ import streamlit as st
 from components.failures.answer import tell_share
 from components.failures.charts import draw_reliability
 from components.failures.evaluation import Evaluation
-from components.failures.opening import TILES, Part, choose_part, draw_part, make_tile, open_cases, tell_count
+from components.failures.opening import FEW, TILES, Part, choose_part, draw_part, make_tile, open_cases, tell_count
 from components.figures import BARE
 from components.plain_text import plain
 from components.tiles import draw_tiles
@@ -43,7 +43,7 @@ def draw_calibration(evaluation: Evaluation) -> None:
         f"in {len(bins)} of 10 equal bins that have cases (Guo et al. 2017). Below the dotted line it is too sure of "
         "itself. The larger a dot, the more decisions."
     )
-    draw_part(evaluation, part, "calibration")
+    draw_part(evaluation, part, "calibration", FEW)
 
 
 def draw_errors(evaluation: Evaluation) -> None:
