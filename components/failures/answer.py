@@ -10,6 +10,7 @@ import streamlit as st
 from components.failures.evaluation import Evaluation
 from components.plain_text import plain
 from explainers.cases.figures import Figure, tell_unmatched, why_nothing
+from explainers.cases.report import tell_ends, tell_share, tell_value
 
 STYLE = """<style>
 dl.lightbox-figures {display: grid; padding: 0 !important; width: 100%; gap: 8px;
@@ -58,30 +59,11 @@ def draw_reason(evaluation: Evaluation, reason: str) -> None:
     st.info(f"{plain(reason)} {LABELS}", icon=":material/info:")
 
 
-def tell_share(share: float) -> str:
-    """Write a share in per cent; only all is 100 %, and only nothing 0 %."""
-    rounded = round(100 * share)
-    if (rounded == 100 and share < 1) or (rounded == 0 and share > 0):
-        return f"{100 * share:.1f} %" if 0.0005 <= share < 0.9995 else ("over 99.9 %" if share > 0.5 else "under 0.1 %")
-    return f"{rounded} %"
-
-
-def tell_value(value: float, unit: str) -> str:
-    """Write a figure: a share in per cent, else with its unit."""
-    return tell_share(value) if unit == "%" else f"{value:.3g} {unit}".rstrip()
-
-
-def tell_ends(low: float, high: float, unit: str) -> str:
-    """Write an interval, fit for Markdown; the unit of shares once."""
-    first = tell_value(low, unit)
-    return plain(f"{first.removesuffix(' %') if unit == '%' else first} to {tell_value(high, unit)}")
-
-
 def tell_whole(evaluation: Evaluation) -> str:
     """Say how right the model is, fit for Markdown."""
     first, outcomes = evaluation.figures[0], evaluation.outcomes
     whole = first.value or 0.0
-    ends = tell_ends(first.low or 0.0, first.high or 0.0, first.unit)
+    ends = plain(tell_ends(first.low or 0.0, first.high or 0.0, first.unit))
     if outcomes.is_number:
         return f"The model is off by {plain(tell_value(whole, first.unit))} on average ({ends})"
     what = "in all findings of" if outcomes.by_finding else "in"
@@ -100,7 +82,7 @@ def tell_worst(evaluation: Evaluation) -> str:
     worst = slices.table.iloc[0]
     unit = evaluation.figures[0].unit
     share = "off by " if evaluation.outcomes.is_number else ""
-    ends = tell_ends(worst["low"], worst["high"], unit)
+    ends = plain(tell_ends(worst["low"], worst["high"], unit))
     more = len(slices.failing) - 1
     others = f" So it does in {more:,} more slice{'s' * (more > 1)}." if more else ""
     return (
