@@ -4,6 +4,7 @@ import streamlit as st
 
 from components.access import require_user
 from components.belongings import remove_leftovers, use
+from components.finding import filter_workspace
 from components.navigation import choose_page, draw_beside
 from components.session import Workspace, choose_model, choose_pictures
 from components.telling_errors import tell_error
@@ -20,9 +21,10 @@ with st.sidebar:
     try:
         model = choose_model()
         dataset = choose_pictures(model.info.name)
+        everything = Workspace(model, dataset, range(len(dataset.entries)))
+        st.session_state["workspace"] = filter_workspace(everything)
     except LightboxError as error:
         tell_error(error)
         st.stop()
-st.session_state["workspace"] = Workspace(model, dataset, range(len(dataset.entries)))
 draw_beside(page.title)
 page.run()

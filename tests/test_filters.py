@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from explainers.cases.filters import Filter
+from explainers.cases.filters import Filter, values_of
 
 NAMES = ["b/scan 10.png", "b/scan 2.png", "a/Mélanome.png", "a/me\u0301lanome 2.png", "c.png"]
 TABLE = pd.DataFrame(
@@ -55,6 +55,13 @@ def test_a_cell_of_several_values_matches_by_any_of_them():
 def test_numbers_are_chosen_by_value_and_what_is_unknown_by_nothing():
     assert rows(chosen=(("data.age", ("10", "")),)) == [0, 2, 4]
     assert rows(chosen=(("data.age", ("10.0", "many")),)) == [0, 4]
+
+
+def test_large_and_small_numbers_are_chosen_as_they_are_written():
+    table = pd.DataFrame({"name": ["a", "b", "c"], "data.id": [1234567.0, 0.1234567, nan]})
+    written = [values_of(cell) for cell in table["data.id"].tolist()]
+    found = [Filter().only("data.id", *values).apply(table).tolist() for values in written]
+    assert found == [[0], [1], [2]]
 
 
 def test_both_ends_belong_to_a_range_and_what_is_unknown_to_none():
@@ -116,6 +123,7 @@ def test_a_sentence_says_what_is_shown():
     assert Filter().sentence(600, 600) == "All 600 pictures"
     some = Filter(chosen=(("label", ("malignant",)), ("right", ("no",))), ranges=(("confidence", 0.5, 0.8),))
     assert some.sentence(27, 600) == "27 of 600 pictures: label malignant, wrong, confidence 50 to 80 %"
+    assert Filter(ranges=(("confidence", 0.5, inf),)).sentence(1, 9) == "1 of 9 pictures: confidence 50 % or more"
     site = Filter("knee", (("data.site", ("hand", "")),), (("data.age", 18, inf),), "name", True)
     assert site.sentence(1200, 1200) == (
         "All 1,200 pictures: name has “knee”, site hand or unknown, age 18 or more, sorted by name, last first"

@@ -142,10 +142,12 @@ def _tell_values(column: str, values: Sequence[str]) -> str:
 
 
 def _tell_range(column: str, low: float, high: float) -> str:
-    share = column == "confidence"
-    low, high = (100 * low, 100 * high) if share else (low, high)
-    words = f"{low:.6g} or more" if high == inf else f"{low:.6g} to {high:.6g}"
-    return f"{title_of_column(column)} {words if low > -inf else f'up to {high:.6g}'}{' %' * share}"
+    factor, unit = (100, " %") if column == "confidence" else (1, "")
+    ends = [f"{factor * end:.6g}" for end in (low, high)]
+    if low == -inf:
+        return f"{title_of_column(column)} up to {ends[1]}{unit}"
+    words = f"{ends[0]}{unit} or more" if high == inf else f"{ends[0]} to {ends[1]}{unit}"
+    return f"{title_of_column(column)} {words}"
 
 
 def _read_range(text: str) -> tuple[float, float] | None:
@@ -194,7 +196,7 @@ def values_of(cell: Any) -> tuple[str, ...]:
         return (cell,)
     if cell is None or cell is pd.NA or cell != cell:
         return ("",)
-    return (f"{cell:g}" if isinstance(cell, float) else str(cell),)
+    return (str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell),)
 
 
 def _read_number(text: str) -> float | None:
