@@ -86,7 +86,7 @@ def draw_finding(workspace: Workspace) -> None:
             help="Show only some of the pictures, or in another order.",
         ):  # fmt: skip
             _draw_filter(workspace)
-    st.html(SLASH, unsafe_allow_javascript=True)
+        st.html(SLASH, unsafe_allow_javascript=True)
 
 
 def draw_shown(workspace: Workspace) -> None:
@@ -98,7 +98,7 @@ def draw_shown(workspace: Workspace) -> None:
         return
     fitting, told = chosen.fit(("name", *current_knowledge(workspace).columns))
     sentence = fitting.sentence(len(workspace.rows), len(workspace.pictures))
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", width=480, key="shown"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", width=400, key="shown"):
         st.markdown(f":material/filter_alt: {plain(sentence)}.", width="content")
         st.button("Show all", key="show_all", type="tertiary", icon=":material/close:", on_click=_set, args=(Filter(),))
     if told:

@@ -115,6 +115,10 @@ def _style(thumbnails: dict[int, str], chosen: int) -> str:
 .st-key-strip p {{white-space: nowrap;}}
 .st-key-finding {{row-gap: 0;}}
 .st-key-find {{flex-wrap: nowrap; padding: 6px;}}
+.st-key-find > :has(.stHtml) {{position: absolute;}}
+.st-key-finding > :has(> .st-key-shown) {{flex: 1 1 400px;}}
+.st-key-shown {{flex-wrap: nowrap;}}
+.st-key-shown > :first-child {{flex: 0 1 auto; max-width: calc(100% - 7rem);}}
 .st-key-jump_button {{display: none;}}
 .st-key-thumbnail-{chosen} button {{outline: 3px solid {ACCENT}; outline-offset: 2px;}}
 {rules}

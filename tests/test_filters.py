@@ -52,6 +52,12 @@ def test_a_cell_of_several_values_matches_by_any_of_them():
     assert rows(chosen=(("decision", ("edema", "benign")),)) == [2, 3, 4]
 
 
+def test_a_value_is_the_same_however_its_letters_are_written():
+    table = pd.DataFrame({"name": ["a", "b", "c"], "label": ["Me\u0301lanome", "Mélanome", "Melanome"]})
+    for written in ("Me\u0301lanome", "Mélanome"):
+        assert Filter().only("label", written).apply(table).tolist() == [0, 1]
+
+
 def test_numbers_are_chosen_by_value_and_what_is_unknown_by_nothing():
     assert rows(chosen=(("data.age", ("10", "")),)) == [0, 2, 4]
     assert rows(chosen=(("data.age", ("10.0", "many")),)) == [0, 4]
