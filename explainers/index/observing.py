@@ -24,7 +24,7 @@ from explainers.relevance.concepts.layers import find_concepts
 from explainers.relevance.propagation import propagate
 from explainers.relevance.seeds import seed_targets
 from explainers.relevance.tape import Tape, find_node, record
-from explainers.targets import Target
+from explainers.targets import Target, fold_name
 
 #: Labels that say that none of the findings is there.
 NOTHING = ("", "no finding", "none", "normal", "healthy", "negative")
@@ -129,8 +129,12 @@ def match_label(label: str | None, info: ModelInfo, decision: int) -> int:
 
 
 def match_class(label: str, info: ModelInfo) -> int:
-    """Find a class by its name, whatever the case, else by its index; -1 if there is none."""
-    names = [name.casefold() for name in info.class_names]
-    if label.casefold() in names:
-        return names.index(label.casefold())
-    return int(label) if label.isdecimal() and int(label) < len(names) else -1
+    """Find a class by its name, whatever the case, else by its index; -1 if there is none.
+
+    Where names of classes are numbers themselves, a number is a name only.
+    """
+    names, wanted = [fold_name(name) for name in info.class_names], fold_name(label)
+    if wanted in names:
+        return names.index(wanted)
+    indices = wanted.isdecimal() and len(wanted) < 10 and not any(name.isdecimal() for name in names)
+    return int(wanted) if indices and int(wanted) < len(names) else -1
