@@ -47,9 +47,10 @@ def draw_upload(pictures: Sequence[Sample | Picture]) -> None:
     file = st.file_uploader("Model file", key="model_file", help=HELP)
     names_file = st.file_uploader(
         "Class names (optional)",
-        type=["txt", "csv", "json"],
+        type=["txt", "csv", "tsv", "json", "yaml", "yml", "names", "pbtxt"],
         key="names_file",
-        help="One name to a line; or a CSV table with a column of names; or JSON: a list, or indices with names.",
+        help="One name to a line; or a CSV table with a column of names; or JSON or YAML: a list, or indices with "
+        "names, such as Hugging Face's config.json, COCO's categories or YOLO's data.yaml.",
     )
     if file is None:
         st.markdown(HELP)
