@@ -13,7 +13,8 @@ from components.cases import Known, current_knowledge
 from components.plain_text import plain
 from components.session import SAMPLES, Workspace, say_in_link, went_back
 from components.sharing import may_be_in_links
-from explainers.cases.filters import LONGEST, Filter, fold, title_of_column
+from explainers.cases.filters import LONGEST, Filter, title_of_column
+from explainers.labels import fold
 
 #: How many values of a column are offered; others can be typed.
 OFFERED = 100

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -14,6 +13,8 @@ from urllib.parse import parse_qsl, urlencode
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
+
+from explainers.labels import compose, fold
 
 #: Columns of metadata are called so in the table of cases.
 METADATA = "data."
@@ -157,16 +158,6 @@ def _read_range(text: str) -> tuple[float, float] | None:
     except ValueError:
         return None
     return None if isnan(low) or isnan(high) or low > high else (low, high)
-
-
-def compose(text: str) -> str:
-    """Write letters with accents as one sign each (NFC)."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
-def fold(text: str) -> str:
-    """Write a text so that what a person takes for the same text is the same."""
-    return compose(compose(text).casefold())
 
 
 def _has_words(names: pd.Series[Any], text: str) -> Bool[np.ndarray, " row"]:
