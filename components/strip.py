@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import streamlit as st
 
+from components.plain_text import plain
 from components.session import SHARED, open_picture, say_in_link, went_back
 from components.theme import ACCENT
 from explainers.errors import ImageError
@@ -46,7 +47,7 @@ def choose_picture(pictures: Sequence[Sample | Picture], rows: Sequence[int]) ->
         )
         for index in shown:
             entry = pictures[rows[index]]
-            st.button(entry.name, key=f"thumbnail-{index}", on_click=go, args=(index,), help=_caption(entry))
+            st.button(plain(entry.name), key=f"thumbnail-{index}", on_click=go, args=(index,), help=_caption(entry))
         st.button("Next", icon=":material/chevron_right:", key="next", on_click=go, args=(place + 1,), shortcut="Right")
         st.caption(f"{place + 1} of {len(rows)}", width="content")
     chosen: int = rows[place]
@@ -56,7 +57,7 @@ def choose_picture(pictures: Sequence[Sample | Picture], rows: Sequence[int]) ->
 
 
 def _caption(entry: Sample | Picture) -> str:
-    return " · ".join(text for text in (entry.name, entry.label, getattr(entry, "caption", "")) if text)
+    return " · ".join(plain(text) for text in (entry.name, entry.label, getattr(entry, "caption", "")) if text)
 
 
 def _thumbnail(entry: Sample | Picture) -> str:
