@@ -10,7 +10,7 @@ import streamlit as st
 
 from components import controls
 from components.adjusting import adjust
-from components.finding import draw_finding, draw_shown
+from components.finding import draw_none
 from components.headline import draw_empty
 from components.prediction import draw_prediction
 from components.session import Workspace, current_workspace, open_picture
@@ -74,8 +74,7 @@ def choose_case() -> ChosenCase:
         draw_empty()
         st.stop()
     if not workspace.rows:
-        draw_finding(workspace)
-        draw_shown(workspace)
+        draw_none(workspace)
         st.stop()
     index = choose_picture(workspace)
     with st.sidebar:

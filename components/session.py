@@ -26,6 +26,7 @@ from components.understanding import understand
 from explainers.cases.dataset import Dataset, collect
 from explainers.errors import ImageError
 from explainers.images import Attachment, Contents, Picture, Sample, Samples, find, read_contents
+from explainers.images.contents import find_attachments
 from explainers.images.formats import ACCEPTED
 from explainers.settings import settings
 from sample_models import SampleModel
@@ -195,6 +196,11 @@ def choose_pictures(model_name: str) -> Dataset:
     return _keep(collect((samples.get(model_name) or next(iter(samples.values()))).pictures))
 
 
+def source_for_link() -> Mapping[str, str]:
+    """Where pictures come from as the link of another page says it: what is not in the link is chosen anew there."""
+    return {"source": st.session_state["source"]} if st.session_state.get("source") else {}
+
+
 def _uploaded(key: str) -> Sequence[UploadedFile]:
     """The files of an uploader, without those that were removed while nobody worked here."""
     return [file for file in st.session_state.get(key) or [] if isinstance(file, UploadedFile)]
@@ -217,7 +223,7 @@ def _list_folder(root: Path) -> tuple[Samples, tuple[Attachment, ...]]:
         st.session_state.pop("listed", None)
     if "listed" not in st.session_state:
         with st.spinner("Listing the folder …"):
-            st.session_state["listed"] = find(root), ()
+            st.session_state["listed"] = find(root), find_attachments(root)
     listed: tuple[Samples, tuple[Attachment, ...]] = st.session_state["listed"]
     return listed
 
