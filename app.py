@@ -4,6 +4,7 @@ import streamlit as st
 
 from components.access import require_user
 from components.belongings import remove_leftovers, use
+from components.class_proposal import tell_labels
 from components.navigation import choose_page, draw_beside
 from components.session import Workspace, choose_model, choose_pictures
 from components.telling_errors import tell_error
@@ -19,7 +20,8 @@ use()
 with st.sidebar:
     try:
         model = choose_model()
-        dataset = choose_pictures(model.info.name)
+        dataset = choose_pictures(model.info)
+        tell_labels(model, dataset)
     except LightboxError as error:
         tell_error(error)
         st.stop()

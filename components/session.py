@@ -21,6 +21,7 @@ from components.understanding import understand
 from explainers.cases.dataset import Dataset, collect
 from explainers.errors import ImageError
 from explainers.images import Picture, Sample, find, read
+from explainers.info import ModelInfo
 from explainers.settings import settings
 from sample_models import SampleModel
 
@@ -162,7 +163,7 @@ def draw_sample_model(sample: SampleModel) -> Any:
         return open_sample(sample.name)
 
 
-def choose_pictures(model_name: str) -> Dataset:
+def choose_pictures(info: ModelInfo) -> Dataset:
     """Draw the picker of where pictures come from, and the upload; returns the pictures to choose from."""
     root = settings().data
     uploaded = st.session_state.get("uploaded_images") or []
@@ -184,11 +185,11 @@ def choose_pictures(model_name: str) -> Dataset:
     yours = read_uploads(files)
     draw_sharing_of_pictures(yours)
     if source in (YOURS, SHARED):
-        return understand(yours if source == YOURS else shared, ())
+        return understand(yours if source == YOURS else shared, (), info)
     if source == FOLDER and root:
-        return understand(find(root), ())
+        return understand(find(root), (), info)
     samples = sample_models.models()
-    return collect((samples.get(model_name) or next(iter(samples.values()))).pictures)
+    return collect((samples.get(info.name) or next(iter(samples.values()))).pictures)
 
 
 def choose_source(sources: Sequence[str]) -> str:

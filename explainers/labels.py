@@ -166,20 +166,35 @@ def list_names(labels: Iterable[str | None], info: ModelInfo) -> tuple[str, ...]
 
 
 def tell_strange(labels: Iterable[str | None], info: ModelInfo) -> str:
-    """Say which labels are no class of a model, in a sentence; "" if all are."""
-    known = [label for label in labels if label is not None]
-    strange = find_strange(known, info)
-    if not strange:
+    """Say which labels are no class of a model, and which findings no label names; "" if there is nothing to say."""
+    counts = Counter(label for label in labels if label is not None)
+    if info.kind == NUMBERS or info.gives_map or not counts:
         return ""
-    classes = quote(info.class_names)
-    if len(strange) == len(list_names(known, info)):
+    strange, classes = find_strange(counts, info), quote(info.class_names)
+    if not strange:
+        return tell_unnamed(counts, info)
+    if len(strange) == len(list_names(counts, info)):
         who = f"None of the labels {quote(strange)} is" if len(strange) > 1 else f"The label {strange[0]} is not"
         return f"{who} the name of a class ({classes})."
-    count = sum(bool(read_label(label, info).strange) for label in known)
+    count = sum(number for label, number in counts.items() if read_label(label, info).strange)
     return (
-        f"{count:,} of {len(known):,} labels name what is no class ({quote(strange)}; the classes are {classes}); they "
-        "count as unknown."
+        f"{count:,} of {counts.total():,} labels name what is no class ({quote(strange)}; the classes are {classes}); "
+        f"what they do not tell counts as unknown. {tell_unnamed(counts, info)}".strip()
     )
+
+
+def tell_unnamed(labels: Iterable[str], info: ModelInfo) -> str:
+    """Say which findings no label names, for then it may be that nobody looked for them; "" if all are named."""
+    if info.kind != FINDINGS:
+        return ""
+    meanings = [read_label(label, info) for label in labels]
+    named = {place for meaning in meanings for place in meaning.there | meaning.unknown}
+    never = [name for place, name in enumerate(info.class_names) if place not in named and not _is_nothing(name)]
+    return f"No label names {quote(never)}; each picture with labels counts as without." if never else ""
+
+
+def _is_nothing(name: str) -> bool:
+    return loosen(name) in NOTHING
 
 
 def quote(names: Sequence[str]) -> str:
