@@ -12,6 +12,7 @@ from components import controls
 from components.adjusting import adjust
 from components.finding import draw_none
 from components.headline import draw_empty
+from components.metadata import draw_metadata
 from components.prediction import draw_prediction
 from components.session import Workspace, current_workspace, open_picture
 from components.strip import choose_picture
@@ -84,4 +85,5 @@ def choose_case() -> ChosenCase:
     with st.sidebar:
         draw_prediction(model.info, prediction)
         wanted, versus = controls.choose_output(model.info, prediction)
+        draw_metadata(workspace.dataset, index)
     return ChosenCase(workspace, index, picture, prediction, wanted, versus)

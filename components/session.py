@@ -28,6 +28,7 @@ from explainers.errors import ImageError
 from explainers.images import Attachment, Contents, Picture, Sample, Samples, find, read_contents
 from explainers.images.contents import find_attachments
 from explainers.images.formats import ACCEPTED
+from explainers.info import ModelInfo
 from explainers.settings import settings
 from sample_models import SampleModel
 
@@ -174,7 +175,7 @@ def draw_sample_model(sample: SampleModel) -> Any:
         return open_sample(sample.name)
 
 
-def choose_pictures(model_name: str) -> Dataset:
+def choose_pictures(info: ModelInfo) -> Dataset:
     """Draw the picker of where pictures come from, and the upload; returns the pictures to choose from."""
     root = settings().data
     files, folder = _uploaded("uploaded_images"), _uploaded("uploaded_folder")
@@ -187,13 +188,13 @@ def choose_pictures(model_name: str) -> Dataset:
     yours = draw_upload(files, folder)
     draw_sharing_of_pictures(yours.pictures)
     if source == YOURS:
-        return _keep(understand(yours.pictures, yours.attachments))
+        return _keep(understand(yours.pictures, yours.attachments, info))
     if source == SHARED:
-        return _keep(understand(shared, ()))
+        return _keep(understand(shared, (), info))
     if source == FOLDER and root:
-        return _keep(understand(*_list_folder(root)))
+        return _keep(understand(*_list_folder(root), info))
     samples = sample_models.models()
-    return _keep(collect((samples.get(model_name) or next(iter(samples.values()))).pictures))
+    return _keep(collect((samples.get(info.name) or next(iter(samples.values()))).pictures))
 
 
 def source_for_link() -> Mapping[str, str]:
@@ -209,6 +210,8 @@ def _uploaded(key: str) -> Sequence[UploadedFile]:
 def _keep(dataset: Dataset) -> Dataset:
     """Give the data set of the last run where it is the same, so that what was found about it stays."""
     before: Dataset | None = st.session_state.get("dataset")
+    if before is dataset:
+        return dataset
     if before is not None and len(before.entries) == len(dataset.entries):
         same = all(map(operator.is_, before.entries, dataset.entries))
         if same and before.metadata.equals(dataset.metadata):
