@@ -14,7 +14,7 @@ from components.belongings import use
 from components.cases import PREDICTED, Known, ask_about_all, current_knowledge, current_predictions
 from components.following import begin_anew, follow, forget, stop_ticking, wait
 from components.plain_text import plain
-from components.session import SAMPLES, Workspace, say_in_link, went_back
+from components.session import SAMPLES, TESTS, Workspace, say_in_link, went_back
 from components.sharing import may_be_in_links
 from components.telling_errors import tell_error
 from explainers.cache import Job
@@ -61,7 +61,7 @@ def filter_workspace(workspace: Workspace) -> Workspace:
     the same place.
     """
     state, source = st.session_state, st.session_state.get("source", SAMPLES)
-    place = (source, workspace.model.info.name if source == SAMPLES else "")
+    place = (source, workspace.model.info.name if source in (SAMPLES, TESTS) else "")
     public = not workspace.dataset.private and may_be_in_links(workspace.model.info)
     if public and ("filter" not in state or went_back()):
         state["filter"] = Filter.read(st.query_params.get("cases", ""))

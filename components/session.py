@@ -32,7 +32,7 @@ from explainers.info import ModelInfo
 from explainers.settings import settings
 from sample_models import SampleModel
 
-SAMPLES, YOURS, SHARED, FOLDER = "Samples", "Yours", "Shared", "Folder"
+SAMPLES, TESTS, YOURS, SHARED, FOLDER = "Samples", "All test pictures", "Yours", "Shared", "Folder"
 
 _opening = threading.Lock()
 
@@ -180,10 +180,15 @@ def choose_pictures(info: ModelInfo) -> Dataset:
     root = settings().data
     files, folder = _uploaded("uploaded_images"), _uploaded("uploaded_folder")
     shared = shared_pictures()
-    sources = [SAMPLES] + [YOURS] * bool(files or folder) + [SHARED] * bool(shared) + [FOLDER] * bool(root)
+    samples = sample_models.models()
+    sample = samples.get(info.name) or next(iter(samples.values()))
+    there = {SAMPLES: True, TESTS: sample.tests, YOURS: files or folder, SHARED: shared, FOLDER: root}
+    sources = [name for name, pictures in there.items() if pictures]
     if len(files) + len(folder) != st.session_state.get("seen_files", 0):
         st.session_state["seen_files"] = len(files) + len(folder)
         st.session_state["source"] = YOURS if files or folder else SAMPLES
+    if st.session_state.get("source", SAMPLES) not in sources:  # such as tests that another model does not bring
+        st.session_state["source"] = SAMPLES
     source = choose_source(sources) if len(sources) > 1 else SAMPLES
     yours = draw_upload(files, folder)
     draw_sharing_of_pictures(yours.pictures)
@@ -193,8 +198,13 @@ def choose_pictures(info: ModelInfo) -> Dataset:
         return _keep(understand(shared, (), info))
     if source == FOLDER and root:
         return _keep(understand(*_list_folder(root), info))
-    samples = sample_models.models()
-    return _keep(collect((samples.get(info.name) or next(iter(samples.values()))).pictures))
+    return _keep(collect_samples(sample, sample.tests if source == TESTS else sample.pictures))
+
+
+@lru_cache(maxsize=32)
+def collect_samples(sample: SampleModel, pictures: Samples) -> Dataset:
+    """Make a data set of pictures that a sample model brings, with all that is known of them."""
+    return Dataset(pictures, sample.describe(pictures))
 
 
 def source_for_link() -> Mapping[str, str]:
