@@ -30,7 +30,7 @@ from pydicom.uid import (
 from explainers.errors import ImageError
 from explainers.images import Reading, read
 from explainers.images.formats import sniff
-from tests.picture_files import PHOTO, RANDOM, dicom, dicom_file
+from tests.picture_files import PHOTO, RANDOM, case, dicom, dicom_file
 
 CASES = Path(__file__).parent / "cases"
 BURNED_IN = "text burned into the pixels, if any, stays"
@@ -41,10 +41,6 @@ SMOOTH = np.asarray(Image.fromarray(PHOTO[:15, :20]).resize((64, 48), Image.Resa
 def only(data, **options):
     (picture,) = read(data, "picture", Reading(**options))
     return picture
-
-
-def case(name):
-    return (CASES / name).read_bytes()
 
 
 def changed(data, syntax=None, **attributes):
@@ -363,9 +359,25 @@ def test_data_that_declare_another_size_are_refused_before_they_are_decoded(fram
         read(compressed(frame, syntax, GREY), "bomb.dcm")
 
 
+def test_tiles_beyond_measure_are_refused_before_they_are_decoded():
+    values = np.zeros((200, 200), np.uint8)
+    frame = bytearray(j2k(values))
+    frame[24:32] = (1).to_bytes(4) * 2
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        read(compressed(bytes(frame), JPEG2000Lossless, values), "tiles.dcm")
+
+
+@pytest.mark.parametrize("tile", [(16, 16), (24, 20)])
+def test_tiles_of_jpeg_2000_are_read(tile):
+    buffer = io.BytesIO()
+    Image.fromarray(SMOOTH).save(buffer, "JPEG2000", no_jp2=True, tile_size=tile)
+    data = compressed(buffer.getvalue(), JPEG2000Lossless, SMOOTH, PhotometricInterpretation="YBR_RCT")
+    assert (only(data).pixels == SMOOTH).all()
+
+
 def test_runs_that_unpack_to_far_more_than_a_frame_are_refused_before_they_are_unpacked(monkeypatch):
     monkeypatch.setattr("pydicom.pixels.decoders.rle._rle_decode_segment", None)
-    frame = struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\0" * 2**20
+    frame = struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\0" * 2**22
     with pytest.raises(ImageError, match="cannot be decoded"):
         read(compressed(frame, RLELossless, GREY.astype(np.uint8)), "bomb.dcm")
 
