@@ -12,7 +12,8 @@ import tifffile
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 
 RANDOM = np.random.default_rng(0)
 
@@ -76,6 +77,25 @@ def dicom(values, **attributes):
     return buffer.getvalue()
 
 
+def case(name):
+    return (Path(__file__).parent / "cases" / name).read_bytes()
+
+
+def compress(image, format, syntax):
+    """Pack a grey picture into a DICOM file, as Pillow compresses it."""
+    dataset = pydicom.dcmread(io.BytesIO(dicom(np.asarray(image))))
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = encapsulate([save(image, format)])
+    dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+#: Two numbers, a line of four from the last one, and both again (PS3.3 C.7.9.2).
+SEGMENTS = np.array([0, 2, 100, 200, 1, 4, 1000, 2, 2, 0, 0], np.uint16).tobytes()
+
+
 def ramp(dtype, low=12, high=4031):
     return np.linspace(low, high, 1200).reshape(30, 40).astype(dtype)
 
@@ -113,4 +133,15 @@ SEEDS = {
     "JPEG colour": dicom_file("SC_rgb_jpeg_dcmtk.dcm"),
     "RLE colour": dicom_file("SC_rgb_rle_2frame.dcm"),
     "colour table": dicom_file("examples_palette.dcm"),
+    "JPEG with a thumbnail": case("d6_jpeg_exif_thumbnail.dcm"),
+    "look-up table of 12 bits": case("e3_modality_lut_12bit.dcm"),
+    "padding": case("d3_padding_monochrome1.dcm"),
+    "no preamble": dicom(PHOTO[..., 0], WindowWidth=100, WindowCenter=50)[132:],
+    "colour table in segments": dicom(
+        PHOTO[..., 0],
+        PhotometricInterpretation="PALETTE COLOR",
+        **{f"{colour}PaletteColorLookupTableDescriptor": [256, 0, 16] for colour in ("Red", "Green", "Blue")},
+        **{f"Segmented{colour}PaletteColorLookupTableData": SEGMENTS for colour in ("Red", "Green", "Blue")},
+    ),
+    "JPEG 2000 in boxes": compress(Image.fromarray(PHOTO[..., 0]), "JPEG2000", JPEG2000Lossless),
 }
