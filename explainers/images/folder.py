@@ -13,7 +13,8 @@ from explainers.images.naming import is_junk, natural_key
 from explainers.images.picture import USUAL, Picture, Reading
 from explainers.settings import settings
 
-SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".dcm", ".dicom"])
+RASTER = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".heic", ".heif", ".avif", ".jxl")
+SUFFIXES = frozenset([*RASTER, ".dcm", ".dicom"])
 
 
 @dataclass(frozen=True)
