@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pydicom
 import tifffile
@@ -14,6 +15,9 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
+
+#: Small inputs, each of which stands for a kind.
+CASES = Path(__file__).parent / "cases"
 
 RANDOM = np.random.default_rng(0)
 
@@ -115,6 +119,10 @@ def enlarge(format, side):
     return bytes(data)
 
 
+GREY = {"photometric": "minisblack"}
+
+DISPLAY_P3 = Image.open(CASES / "r1_display_p3.jpeg").info["icc_profile"]
+
 SEEDS = {
     **{format: photo(format) for format in ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")},
     "palette": photo("PNG", "P"),
@@ -123,6 +131,26 @@ SEEDS = {
     "LZW": photo("TIFF", compression="tiff_lzw"),
     "float": tiff(ramp(np.float64)),
     "pages": tiff(np.zeros((3, 8, 8), np.uint16), photometric="minisblack"),
+    "PNG of 16 bits": imagecodecs.png_encode(PHOTO.astype(np.uint16) * 16),
+    "PNG with a profile": photo("PNG", icc_profile=DISPLAY_P3),
+    "HEIC": (CASES / "r2_phone.heic").read_bytes(),
+    "AVIF": photo("AVIF"),
+    "JPEG XL": imagecodecs.jpegxl_encode(PHOTO),
+    "JPEG XL in boxes": imagecodecs.jpegxl_encode(PHOTO[..., 0].astype(np.uint16), usecontainer=True),
+    "TIFF of floats": tiff(ramp(np.float32), compression="zlib", predictor=True),
+    "TIFF of 12 bits": tiff(ramp(np.uint16), bitspersample=12),
+    "TIFF of planes": tiff(np.stack([PHOTO[..., 0]] * 5), planarconfig="separate", compression="lzw", **GREY),
+    "TIFF with opacity": tiff(
+        np.dstack([PHOTO, PHOTO[..., :1]]).astype(np.uint16),
+        photometric="rgb",
+        extrasamples=["assocalpha"],
+        compression="zstd",
+    ),
+    **{
+        f"TIFF as {compression}": tiff(PHOTO, photometric="rgb", compression=compression, tile=(16, 16))
+        for compression in ("jpeg2000", "jpegxl", "lerc", "webp", "png")
+    },
+    "TIFF as 12-bit JPEG": tiff(ramp(np.uint16), compression="jpeg"),
     "zip": archive({"a/a.png": photo("PNG"), "b/b.dcm": dicom(PHOTO[..., 0])}, compression=zipfile.ZIP_DEFLATED),
     "zip of LZMA": archive({"a/a.png": photo("PNG"), "train/b.csv": b"a,b"}, compression=zipfile.ZIP_LZMA),
     "CT": dicom_file("CT_small.dcm"),
