@@ -10,7 +10,9 @@ import streamlit as st
 
 from components import controls
 from components.adjusting import adjust
+from components.finding import draw_none
 from components.headline import draw_empty
+from components.metadata import draw_metadata
 from components.prediction import draw_prediction
 from components.session import Workspace, current_workspace, open_picture
 from components.strip import choose_picture
@@ -69,10 +71,13 @@ def choose_case() -> ChosenCase:
     """Draw the strip and the sidebar's first part; ends the page where there are no pictures. Raises LightboxError."""
     workspace = current_workspace()
     model, pictures = workspace.model, workspace.pictures
-    if not workspace.rows:
+    if not pictures:
         draw_empty()
         st.stop()
-    index = choose_picture(pictures, workspace.rows)
+    if not workspace.rows:
+        draw_none(workspace)
+        st.stop()
+    index = choose_picture(workspace)
     with st.sidebar:
         picture = adjust(pictures[index], open_picture(pictures[index]))
     with st.spinner("Asking the model …"):
@@ -80,4 +85,5 @@ def choose_case() -> ChosenCase:
     with st.sidebar:
         draw_prediction(model.info, prediction)
         wanted, versus = controls.choose_output(model.info, prediction)
+        draw_metadata(workspace.dataset, index)
     return ChosenCase(workspace, index, picture, prediction, wanted, versus)
