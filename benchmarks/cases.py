@@ -97,6 +97,7 @@ def measure_page() -> None:
 
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=600)
     app.session_state["chosen_model"], app.session_state["source"] = "digits", "Folder"
+    app.session_state["seen_files"] = 0
     tell("open the first page", app.run)
     tell("open the page of failures", lambda: app.switch_page("pages/failures.py").run())
     assert not app.exception, app.exception

@@ -15,7 +15,7 @@ import numpy as np
 from explainers.errors import LightboxError, SelectionError
 from explainers.info import ModelInfo
 from explainers.jobs import Progress
-from explainers.options import add_options, name_parts, read_parameters, read_subject
+from explainers.options import add_options, name_parts, read_dataset, read_parameters, read_subject
 from explainers.parameters import Parameter
 from explainers.predictions import Prediction
 from explainers.questions import Question, questions
@@ -206,17 +206,16 @@ def build_index(options: Namespace) -> None:
 def tell_failures(options: Namespace) -> None:
     """Print how right a model is on many images and for whom it fails; write the cases where that is asked for."""
     from explainers.asking import ask
-    from explainers.cases.dataset import collect
     from explainers.cases.figures import summarise, why_nothing
     from explainers.cases.outcomes import find_outcomes
     from explainers.cases.predictions import PredictAll, ask_about
     from explainers.cases.report import tell_figure, tell_slices, tell_summary
     from explainers.cases.table import tabulate, write_cases
-    from explainers.index.subjects import ManyInputs
+    from explainers.subjects import Network
 
-    about = read_subject(ManyInputs, options)
-    dataset = collect(about.samples)
-    predictions = wait_for(ask(PredictAll(), ask_about(about.model, about.samples)))
+    about = read_subject(Network, options)
+    dataset = read_dataset(options, {"model": about.model})
+    predictions = wait_for(ask(PredictAll(), ask_about(about.model, dataset.entries)))
     outcomes = find_outcomes(about.info, dataset, predictions)
     table = tabulate(about.info, dataset, predictions, {}, outcomes)
     for sentence in predictions.unreadable:

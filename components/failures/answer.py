@@ -10,6 +10,7 @@ import streamlit as st
 from components.failures.evaluation import Evaluation
 from components.plain_text import plain
 from explainers.cases.figures import Figure, tell_unmatched, why_nothing
+from explainers.cases.filters import Filter
 from explainers.cases.report import tell_ends, tell_share, tell_value
 
 STYLE = """<style>
@@ -33,12 +34,13 @@ def draw_answer(evaluation: Evaluation) -> bool:
     if reason := why_nothing(evaluation.outcomes):
         st.markdown("# Where does it fail?")
         draw_reason(evaluation, reason)
+        draw_filtered(evaluation)
         return False
     st.markdown(f"# {tell_whole(evaluation)}")
     st.markdown(tell_worst(evaluation))
-    left = [tell_left(evaluation), tell_filtered(evaluation)]
-    if any(left):
-        st.caption(" ".join(sentence for sentence in left if sentence))
+    if left := tell_left(evaluation):
+        st.caption(left)
+    draw_filtered(evaluation)
     return True
 
 
@@ -105,10 +107,18 @@ def tell_left(evaluation: Evaluation) -> str:
     return plain(said.rstrip(".")) + "." * bool(said)
 
 
-def tell_filtered(evaluation: Evaluation) -> str:
-    """Say that the filter leaves pictures out, fit for Markdown."""
+def draw_filtered(evaluation: Evaluation) -> None:
+    """Say that the filter leaves pictures out, with a way to take all in."""
     shown, count = len(evaluation.rows), len(evaluation.workspace.pictures)
-    return plain(evaluation.base.sentence(shown, count)) + "." if shown < count else ""
+    if shown < count:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(f":material/filter_alt: {plain(evaluation.base.sentence(shown, count))}.", width="content")
+            st.button("Show all", key="fail_all", type="tertiary", icon=":material/close:", on_click=show_all)
+
+
+def show_all() -> None:
+    """Let the filter let everything through, in a callback."""
+    st.session_state["filter"] = Filter()
 
 
 def draw_figures(figures: Sequence[Figure]) -> None:
