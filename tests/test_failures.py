@@ -465,9 +465,13 @@ def test_tables_to_take_along_say_all_and_compute_nothing(sliced: tuple[Outcomes
     assert cases[0]["tags"] == "blurred"
     assert cases[0]["age"] == ""
     slices = find_slices(outcomes, table)
-    written = list(csv.DictReader(io.StringIO(write_slices(slices).decode())))
+    written = list(csv.DictReader(io.StringIO(write_slices(slices, outcomes, table).decode())))
     assert written[0]["slice"] == "site is z"
     assert len(written) == len(slices)
+    sexes = next(row for row in written if row["slice"] == "sex is f")
+    women = (table["data.sex"] == "f").to_numpy()
+    truth, said = outcomes.truth[women, 0], outcomes.said[women, 0]
+    assert float(sexes["Balanced accuracy"]) == pytest.approx(balanced_accuracy_score(truth, said))
 
 
 # What was planted
@@ -476,9 +480,7 @@ def test_tables_to_take_along_say_all_and_compute_nothing(sliced: tuple[Outcomes
 def judge_lesions(name: str, split: str, count: int) -> tuple[Outcomes, pd.DataFrame]:
     """A model of lesions on some of its tests, with the table of their artifacts."""
     model = load(name)
-    samples = lesions.samples(split, count, sample_models.SIZE) + lesions.samples(
-        "moved-test", count, sample_models.SIZE
-    )
+    samples = sample_models.show_lesions(split, "moved-test", count=count)
     dataset = Dataset(samples, sample_models.models()[name].describe(samples))
     told = ask(PredictAll(), ask_about(model, samples), cache=Cache()).result()
     outcomes = find_outcomes(model.info, dataset, told)

@@ -181,7 +181,7 @@ def draw_reliability(found: Calibration, low: np.ndarray, high: np.ndarray, says
         "unselected": {"marker": {"opacity": 0.4}}, "cliponaxis": False,
     }  # fmt: skip
     axis = {"fixedrange": True, "tickformat": ".0%", "gridcolor": "rgba(136,136,136,0.2)", "zeroline": False}
-    start = max(0.0, min(float(found.low.min()), float(low.min())) - 0.05)
+    start = max(0.0, min(float(found.low.min()), float(low.min()), 0.5) - 0.05)
     layout = {
         "height": 320,
         "margin": {"l": 0, "r": 4, "t": 4, "b": 4},

@@ -11,12 +11,14 @@ import plotly.graph_objects as go
 import streamlit as st
 from PIL import Image
 
+from components.failures.answer import draw_figures
 from components.failures.evaluation import Evaluation
 from components.figures import BARE
 from components.plain_text import plain
 from components.prediction import tell_share
 from components.session import open_picture
 from components.tiles import SIDE, Tile, draw_tiles, encode_once
+from explainers.cases.figures import summarise
 from explainers.cases.filters import Filter
 from explainers.errors import ImageError
 
@@ -66,13 +68,15 @@ def choose_part(figure: go.Figure, parts: Sequence[Part], key: str, alt: str, la
     return None if place is None else parts[place]
 
 
-def draw_part(evaluation: Evaluation, part: Part | None, key: str, shown: int = TILES) -> None:
-    """Show the first pictures of a part, and offer to look at all of them elsewhere."""
+def draw_part(evaluation: Evaluation, part: Part | None, key: str, shown: int = TILES, figures: bool = False) -> None:
+    """Show the first pictures of a part, on demand its figures, and offer to look at all of them elsewhere."""
     if part is None:
         return
     rows = part.filter.apply(evaluation.table)
     with st.container(border=True, key=f"part_{key}"):
         st.markdown(f"**{tell_count(len(rows))}:** {plain(part.words)}")
+        if figures:
+            draw_figures(summarise(evaluation.outcomes[rows])[1:])
         draw_tiles(None, [tile for row in rows[:shown] if (tile := make_tile(evaluation, int(row)))], shown)
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             st.markdown(f"Look at {'these' if len(rows) > 1 else 'it'} in", width="content")

@@ -39,7 +39,7 @@ def draw_slices(evaluation: Evaluation) -> None:
     alt = "Slices, the worst first: " + "; ".join(f"{bar.title}, {bar.label}" for bar in bars) + "."
     part = choose_part(draw_bars(bars, whole, most, unit), parts, "slices", alt, "Pictures of a slice")
     st.caption(tell_test(evaluation))
-    draw_part(evaluation, part, "slices")
+    draw_part(evaluation, part, "slices", figures=True)
 
 
 def make_bar(slices: Slices, place: int, unit: str) -> Bar:
@@ -100,7 +100,7 @@ def draw_crossing(evaluation: Evaluation) -> None:
     parts = [make_part(evaluation, found.conditions(*place), int(found.counts[place])) for place in places]
     alt = "Two columns crossed: " + "; ".join(f"{part.words}, {part.count:,}" for part in parts[:12]) + "."
     chart = draw_cells(make_cells(evaluation, found, places))
-    draw_part(evaluation, choose_part(chart, parts, "crossing", alt, "Pictures of a cell"), "crossing")
+    draw_part(evaluation, choose_part(chart, parts, "crossing", alt, "Pictures of a cell"), "crossing", figures=True)
 
 
 def choose_columns(evaluation: Evaluation, columns: Sequence[str]) -> tuple[str, str]:

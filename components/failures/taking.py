@@ -19,7 +19,11 @@ def draw_export(evaluation: Evaluation) -> None:
             help="A row for each picture: name, label, what the model says and how sure it is, tags, all metadata.",
         )  # fmt: skip
         st.download_button(
-            "Export slices", lambda: write_slices(evaluation.slices), f"{name}-slices.csv", "text/csv",
+            "Export slices", lambda: _write_slices(evaluation), f"{name}-slices.csv", "text/csv",
             icon=":material/download:", on_click="ignore", key="export_slices", disabled=not evaluation.figures,
             help="A row for each slice: count, accuracy with its interval, the rest's, p and q.",
         )  # fmt: skip
+
+
+def _write_slices(evaluation: Evaluation) -> bytes:
+    return write_slices(evaluation.slices, evaluation.outcomes, evaluation.table)

@@ -24,7 +24,7 @@ def wilson(right: np.ndarray, count: np.ndarray) -> tuple[Numbers, Numbers]:
     share, wide = right / n, 1 + Z**2 / n
     middle = (share + Z**2 / (2 * n)) / wide
     half = Z / wide * np.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return (middle - half).clip(0, 1), (middle + half).clip(0, 1)
+    return np.where(share == 0, 0.0, middle - half), np.where(share == 1, 1.0, middle + half)
 
 
 def newcombe(area: float, positives: int, negatives: int) -> Estimate:

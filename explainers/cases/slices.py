@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Int
 
+from explainers.cases.figures import summarise
 from explainers.cases.filters import METADATA, Filter, title_of_column, values_of
 from explainers.cases.intervals import Z, wilson
 from explainers.cases.outcomes import Outcomes
@@ -24,6 +25,9 @@ NUMBERS, CROSSED = 8, 24
 
 #: How much of two slices' cases together must be in both for one to stand for the other, and how many others are named.
 ALIKE, NAMED = 0.9, 3
+
+#: Of how many of the worst slices all figures are written.
+FIGURED = 100
 
 #: Below this share of false alarms a slice is said to fail.
 ALARM = 0.05
@@ -40,6 +44,8 @@ class Condition:
     @property
     def words(self) -> str:
         """Say it, such as "age is 40 to 60"; plain text that may hold anything."""
+        if self.column in ("tags", "truth"):
+            return f"{'tagged' if self.column == 'tags' else 'known to be'} {self.value}"
         return f"{title_of_column(self.column)} is {self.words_of_value}"
 
     @property
@@ -430,10 +436,16 @@ def cross(outcomes: Outcomes, table: pd.DataFrame, first: str, second: str) -> C
     return Crossing(rows, columns, counts.reshape(shape), values.reshape(shape))
 
 
-def write_slices(slices: Slices) -> bytes:
-    """Write slices as CSV."""
-    columns = ["slice", "count", "right", "value", "low", "high", "rest", "p", "q", "nearly the same"]
-    rows = (
-        (*row, "; ".join(same)) for row, same in zip(slices.table.itertuples(index=False), slices.same, strict=True)
-    )
+def write_slices(slices: Slices, outcomes: Outcomes, table: pd.DataFrame) -> bytes:
+    """Write slices as CSV, the worst with all figures that the whole has, empty where a slice is too small for one."""
+    titles = [figure.title for figure in summarise(outcomes)[1:]]
+    parts = [f"{title}{end}" for title in titles for end in ("", " low", " high")]
+    columns = ["slice", "count", "right", "value", "low", "high", "rest", "p", "q", "nearly the same", *parts]
+    rows = []
+    for place, row in enumerate(slices.table.itertuples(index=False)):
+        cases = outcomes[rows_of(table, outcomes, slices.conditions[place])] if place < FIGURED else None
+        figures = {figure.title: figure for figure in (summarise(cases) if cases else ())}
+        found = [figures.get(title) for title in titles]
+        cells = [(one.value, one.low, one.high) if one and one.value is not None else ("",) * 3 for one in found]
+        rows.append((*row, "; ".join(slices.same[place]), *(cell for part in cells for cell in part)))
     return write_csv(columns, rows)
