@@ -10,6 +10,7 @@ import streamlit as st
 
 from components import controls
 from components.adjusting import adjust
+from components.finding import draw_finding, draw_shown
 from components.headline import draw_empty
 from components.prediction import draw_prediction
 from components.session import Workspace, current_workspace, open_picture
@@ -69,10 +70,14 @@ def choose_case() -> ChosenCase:
     """Draw the strip and the sidebar's first part; ends the page where there are no pictures. Raises LightboxError."""
     workspace = current_workspace()
     model, pictures = workspace.model, workspace.pictures
-    if not workspace.rows:
+    if not pictures:
         draw_empty()
         st.stop()
-    index = choose_picture(pictures, workspace.rows)
+    if not workspace.rows:
+        draw_finding(workspace)
+        draw_shown(workspace)
+        st.stop()
+    index = choose_picture(workspace)
     with st.sidebar:
         picture = adjust(pictures[index], open_picture(pictures[index]))
     with st.spinner("Asking the model …"):

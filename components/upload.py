@@ -47,9 +47,10 @@ def draw_upload(pictures: Sequence[Sample | Picture]) -> None:
     file = st.file_uploader("Model file", key="model_file", help=HELP)
     names_file = st.file_uploader(
         "Class names (optional)",
-        type=["txt", "csv", "json"],
+        type=["txt", "csv", "tsv", "json", "yaml", "yml", "names", "pbtxt"],
         key="names_file",
-        help="One name to a line; or a CSV table with a column of names; or JSON: a list, or indices with names.",
+        help="One name to a line; or a CSV table with a column of names; or JSON or YAML: a list, or indices with "
+        "names, such as Hugging Face's config.json, COCO's categories or YOLO's data.yaml.",
     )
     if file is None:
         st.markdown(HELP)
@@ -155,7 +156,7 @@ def _choose_kind(proposal: Proposal) -> str | None:
         format_func=words.__getitem__,
         help="From this follow the percentages, what can be explained, and what cases are compared with.",
     )
-    st.caption(proposal.reason)
+    st.caption(plain(proposal.reason))
     return str(kind)
 
 
@@ -252,7 +253,7 @@ def _draw_test(model: Any, pictures: Sequence[Sample | Picture]) -> None:
     picture = open_picture(pictures[st.session_state.get("picture", 0) % len(pictures)])
     left, right = st.columns(2, gap="medium")
     words = f"{picture.name}, as the model sees it"
-    left.image(model.info.preprocessing.view(picture), words, "stretch", alt=words)
+    left.image(model.info.preprocessing.view(picture), plain(words), "stretch", alt=words)
     with right:
         if cut := tell_cut(model.info, picture):
             st.caption(cut)

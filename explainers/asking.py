@@ -37,6 +37,11 @@ def ask(question: Question[A, R], about: A, *, cache: Cache | None = None, urgen
     )
 
 
+def is_known(question: Question[A, R], about: A, *, cache: Cache | None = None) -> bool:
+    """Tell whether a question was answered before, so that asking it again costs nothing."""
+    return (cache or current_cache()).holds(identify(question, about))
+
+
 def identify(question: Question[A, R], about: A) -> str:
     """Name a question about something by all that the answer depends on: the key under which it is kept."""
     return digest(code_digest(), question.name, asdict(question), about.narrow(question.subject).identity)

@@ -217,6 +217,13 @@ class Cache:
         """Ask for a result and wait for it."""
         return self.submit(key, compute, durable=durable).result()
 
+    def holds(self, key: str) -> bool:
+        """Tell whether a result is there, in memory or on disk."""
+        with self._lock:
+            if key in self._results:
+                return True
+        return self._folder is not None and (self._folder / key[:2] / f"{key}.npz").exists()
+
     def forget(self, content: str) -> None:
         """Drop every result about an upload, by its digest, and keep none that is still to come."""
         with self._lock:

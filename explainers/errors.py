@@ -12,6 +12,10 @@ class ImageError(LightboxError):
     """An image, archive or folder of images that cannot be read."""
 
 
+class TableError(LightboxError):
+    """A table or a file of annotations that cannot be read."""
+
+
 class ModelError(LightboxError):
     """A model that cannot be loaded, exported or run."""
 

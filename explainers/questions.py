@@ -22,7 +22,7 @@ A = TypeVar("A", bound=Subject)
 R = TypeVar("R", bound=Result)
 
 #: Where questions are found: files, and folders all of whose files are imported. None of them imports torch.
-FAMILIES = ("predictions", "attribution", "concepts", "prototypes")
+FAMILIES = ("predictions", "attribution", "concepts", "prototypes", "cases")
 
 
 @dataclass(frozen=True)

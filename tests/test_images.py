@@ -1,5 +1,4 @@
 import io
-import zipfile
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
-from explainers.errors import ImageError, SelectionError
-from explainers.images import Reading, find, read, thumbnail
-from tests.picture_files import PHOTO, RANDOM, SEEDS, archive, dicom, dicom_file, enlarge, photo, ramp, save, tiff
+from explainers.errors import ImageError
+from explainers.images import Reading, read, thumbnail
+from tests.picture_files import PHOTO, RANDOM, SEEDS, dicom, dicom_file, enlarge, photo, ramp, save, tiff
 
 SKIMAGE = Path(str(distribution("scikit-image").locate_file("skimage/data")))
 
@@ -386,75 +385,6 @@ def test_a_codestream_that_asks_for_more_than_its_header_is_refused():
         read(bytes(data), "bomb.dcm")
 
 
-# Archives
-
-
-def test_folders_of_an_archive_give_labels():
-    data = archive(
-        {"set/dogs/rex.png": photo("PNG"), "set/cats/10.jpg": photo("JPEG"), "set/cats/9.dcm": dicom(PHOTO[..., 0])}
-    )
-    pictures = read(data, "set.zip")
-    assert [(picture.name, picture.label) for picture in pictures] == [
-        ("set/cats/9.dcm", "cats"),
-        ("set/cats/10.jpg", "cats"),
-        ("set/dogs/rex.png", "dogs"),
-    ]
-
-
-def test_pictures_at_the_top_of_an_archive_have_no_label():
-    assert [picture.label for picture in read(archive({"a.png": photo("PNG"), "b/c.png": photo("PNG")}), "a.zip")] == [
-        None,
-        "b",
-    ]
-
-
-def test_what_is_no_picture_in_an_archive_is_counted():
-    files = {
-        "a.png": photo("PNG"),
-        "__MACOSX/._a.png": b"x",
-        "notes.txt": b"x",
-        "cut.jpg": photo("JPEG")[:200],
-        "b.zip": archive({}),
-    }
-    (picture,) = read(archive(files), "a.zip")
-    assert picture.notes == ("4 of the 5 files in a.zip left out as no readable picture",)
-
-
-def test_names_that_climb_out_are_only_names(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = ["../../up.png", "/etc/abs.png", "C:\\win\\x.png", "line\nbreak.png"]
-    pictures = read(archive({name: photo("PNG") for name in names}), "../../evil.zip")
-    assert {picture.name for picture in pictures} == {"up.png", "etc/abs.png", "C:/win/x.png", "linebreak.png"}
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_zip_bomb_is_refused_unopened():
-    with pytest.raises(ImageError, match="bytes when unpacked"):
-        read(archive({"zeros.bmp": bytes(20_000_000)}, compression=zipfile.ZIP_DEFLATED), "bomb.zip")
-
-
-def test_too_many_entries_or_pixels_are_refused(bounds):
-    data = archive({f"{number}.png": photo("PNG") for number in range(5)})
-    bounds(archive_pixels=3 * 1200)
-    with pytest.raises(ImageError, match="4,800 pixels; 3,600 are allowed"):
-        read(data, "many.zip")
-    bounds(archive_entries=4)
-    with pytest.raises(ImageError, match="5 entries; 4 are allowed"):
-        read(data, "many.zip")
-
-
-def test_an_archive_without_pictures_says_what_it_should_hold():
-    with pytest.raises(ImageError, match=r"None of the 1 files in a.zip is a picture; put PNG"):
-        read(archive({"readme.txt": b"hello"}), "a.zip")
-
-
-def test_a_locked_archive_asks_for_an_open_one():
-    data = bytearray(archive({"a.png": photo("PNG")}))
-    data[data.find(b"PK\x01\x02") + 8] |= 1
-    with pytest.raises(ImageError, match="password"):
-        read(bytes(data), "locked.zip")
-
-
 # Refusals
 
 
@@ -511,70 +441,6 @@ def test_a_thumbnail_keeps_the_shape_in_a_square():
         image = Image.open(io.BytesIO(thumbnail(pixels)))
         assert image.size == size
     assert thumbnail(only(photo("PNG"))) == thumbnail(PHOTO)
-
-
-# Folders
-
-
-@pytest.fixture
-def folder(tmp_path):
-    root = tmp_path / "root"
-    for name in (
-        "10.png",
-        "9.png",
-        "cats/siamese/1.PNG",
-        "cats/2.png",
-        "IM0001",
-        ".hidden.png",
-        "notes.txt",
-        "cut.png",
-    ):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(photo("PNG"))
-    (root / "cut.png").write_bytes(photo("PNG")[:300])
-    (tmp_path / "outside.png").write_bytes(photo("PNG"))
-    (root / "link.png").symlink_to(tmp_path / "outside.png")
-    (root / "inner.png").symlink_to(root / "9.png")
-    (root / "loop").symlink_to(root)
-    return root
-
-
-def test_a_folder_lists_its_pictures_in_natural_order_without_links_that_lead_out(folder):
-    names = [sample.name for sample in find(folder)]
-    assert names == ["9.png", "10.png", "cats/2.png", "cats/siamese/1.PNG", "cut.png", "IM0001", "inner.png"]
-
-
-def test_the_first_folder_is_the_label_of_a_sample_and_of_its_picture(folder):
-    samples = find(folder)
-    assert [sample.label for sample in samples] == [None, None, "cats", "cats", None, None, None]
-    assert samples.named("cats/siamese/1.PNG").read().label == "cats"
-
-
-def test_a_sample_is_read_when_asked_and_is_not_private(folder):
-    picture = find(folder)[0].read()
-    assert (picture.pixels == PHOTO).all()
-    assert not picture.private
-    with pytest.raises(ImageError, match=r"cut.png begins like a PNG file"):
-        find(folder).named("cut.png").read()
-
-
-def test_a_sample_that_is_gone_says_so(folder):
-    sample = find(folder)[0]
-    sample.path.unlink()
-    with pytest.raises(ImageError, match="cannot be read from the server"):
-        sample.read()
-
-
-def test_an_unknown_sample_names_those_there_are(folder):
-    with pytest.raises(SelectionError, match=r"no picture '8.png'. Choose one of 9.png, 10.png"):
-        find(folder).named("8.png")
-
-
-def test_a_folder_without_pictures_is_an_error(tmp_path):
-    with pytest.raises(ImageError, match="no folder on the server"):
-        find(tmp_path / "missing")
-    with pytest.raises(ImageError, match="no pictures in any of its 0 files"):
-        find(tmp_path)
 
 
 # Damage

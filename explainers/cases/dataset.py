@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import pandas as pd
 
+from explainers.cases.annotations import Box
 from explainers.images import Picture, Sample
 
 
@@ -16,14 +18,24 @@ class Dataset:
 
     ``metadata`` has a row for each entry, numbered from 0, and columns named as in the table that they came from; cells
     are texts or numbers, "" or NaN where nothing is known. A column "split" says which part of the data a picture
-    belongs to. ``notes`` say in sentences what was understood.
+    belongs to. ``notes`` say in sentences what was understood. ``masks`` are pictures that mark places in others, and
+    ``boxes`` what is marked in them otherwise, by the number of the entry. ``order`` has the names in labels in the
+    order in which the columns of a table or a file of annotations have them, () where there is none.
     """
 
     entries: Sequence[Sample | Picture]
     metadata: pd.DataFrame
     notes: tuple[str, ...] = ()
+    masks: Mapping[int, Sequence[Sample | Picture]] = field(default_factory=dict)
+    boxes: Mapping[int, Sequence[Box]] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
 
-    @property
+    @cached_property
+    def names(self) -> Sequence[str]:
+        """The names of the pictures."""
+        return [entry.name for entry in self.entries]
+
+    @cached_property
     def private(self) -> bool:
         """Whether any of it was uploaded, so that nothing of it may stand in a link."""
         return any(isinstance(entry, Picture) for entry in self.entries)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
@@ -12,7 +11,9 @@ from contextlib import suppress
 from functools import cache
 
 from explainers.errors import ModelError
+from explainers.labels import compose
 from explainers.settings import settings
+from explainers.texts import decode_text
 
 MAX_BYTES = 16 << 20
 
@@ -20,8 +21,20 @@ MAX_BYTES = 16 << 20
 NAME_TITLES = ("name", "class", "class_name", "classname", "class name", "label", "label_name", "title")
 INDEX_TITLES = ("index", "id", "class_id", "class_index", "class id", "class index", "label_id", "idx", "number", "")
 
-#: Where configurations keep class names: Hugging Face, COCO, torchvision, ultralytics, and others.
-ENTRIES = ("id2label", "categories", "class_to_idx", "names", "class_names", "classes", "labels")
+#: Where configurations keep class names, by index, by name or as a list: Hugging Face, timm, COCO, torchvision, Keras,
+#: TorchServe, fastai, ultralytics, Teachable Machine, and others.
+ENTRIES = (
+    "id2label", "idx_to_class", "idx2class", "index_to_class", "index_to_name", "idx_to_label", "idx2label",
+    "int_to_label", "categories", "class_to_idx", "class_to_index", "class2idx", "class_indices", "label2id",
+    "label_to_idx", "label2idx", "class_names", "class_labels", "label_names", "classes", "names", "labels", "vocab",
+)  # fmt: skip
+
+#: What a class is called where each is an entry of its own, and what numbers it.
+NAME_KEYS = ("name", "label", "class", "class_name", "label_name", "display_name", "title")
+ID_KEYS = ("id", "index", "class_id", "label_id", "category_id", "idx")
+
+#: How deep configurations are searched.
+DEPTH = 8
 
 
 @cache
@@ -38,7 +51,8 @@ def read_class_names(data: bytes, file_name: str) -> tuple[str, ...]:
     Text has one name a line, which may begin with its index or its WordNet number. CSV has a column of names (the last
     unless a title says otherwise) and may have one of indices. JSON and YAML hold a list of names, names by index,
     indices by name, or categories with ids, alone or in a configuration (Hugging Face's config.json, COCO, data.yaml).
-    Raises ModelError.
+    Categories come in the order of their ids, which may have gaps. TensorFlow's label maps are read, too. Raises
+    ModelError.
     """
     if len(data) > MAX_BYTES:
         raise ModelError(f"The file of class names has {len(data):,} bytes; at most {MAX_BYTES:,} are read.")
@@ -49,22 +63,30 @@ def read_class_names(data: bytes, file_name: str) -> tuple[str, ...]:
         names = read_content(parse_yaml(text))
     elif file_name.lower().endswith((".csv", ".tsv")):
         names = read_csv(text)
+    elif text.lstrip().startswith("<"):
+        raise ModelError("The file of class names is XML or HTML. Save them as text, one name to a line.")
+    elif re.match(r"\s*item\s*\{", text):
+        names = read_label_map(text)
     else:
         names = read_lines(text)
-    return check_names(names)
+    return check_names([compose(name) for name in names])
+
+
+def read_label_map(text: str) -> list[str]:
+    """Read the label map of a TensorFlow detector: items with an id and a name."""
+    pairs = []
+    for item in re.findall(r"item\s*\{(.*?)\}", text, re.DOTALL):
+        fields = dict(re.findall(r"(\w+)\s*:\s*[\"']?(.*?)[\"']?\s*(?:\n|,|$)", item))
+        pairs.append((fields.get("id", ""), fields.get("display_name") or fields.get("name", "")))
+    return in_order(pairs)
 
 
 def decode(data: bytes) -> str:
-    """Decode a text in UTF-8, in UTF-16 with its mark, or as Windows writes it in the west; raises ModelError."""
-    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    for encoding in ("utf-16",) if marked else ("utf-8-sig", "cp1252"):
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if encoding == "utf-8-sig" or all(letter.isprintable() or letter.isspace() for letter in text):
-            return text
-    raise ModelError("The file of class names is not text in UTF-8. Save it as UTF-8 text, CSV or JSON.")
+    """Decode a text; raises ModelError."""
+    text = decode_text(data)
+    if text is None:
+        raise ModelError("The file of class names is not text in UTF-8. Save it as UTF-8 text, CSV or JSON.")
+    return text
 
 
 def read_lines(text: str) -> list[str]:
@@ -118,14 +140,37 @@ def parse_yaml(text: str) -> object:
 
 def read_content(content: object) -> list[str]:
     """Read names from a list, from a mapping of names and indices, or from the entry of a configuration with either."""
-    for key in ENTRIES:
-        if isinstance(content, dict) and isinstance(content.get(key), list | dict) and content[key]:
-            content = content[key]
+    found = find_entry(content)
+    names = read_entry(content if found is None else found)
+    count = content.get("nc") if isinstance(content, dict) else None
+    if is_index(count) and int(str(count)) != len(names):
+        raise ModelError(f"The file says that there are {count} classes (nc) and names {len(names)}. Name all of them.")
+    return names
+
+
+def find_entry(content: object, depth: int = 0, seen: set[int] | None = None) -> object:
+    """Find the entry of a configuration that holds class names, the outermost first; None if there is none."""
+    seen = set() if seen is None else seen
+    if depth > DEPTH or id(content) in seen:  # YAML may name the same part many times
+        return None
+    seen.add(id(content))
+    if isinstance(content, dict):
+        for key in ENTRIES:
+            if isinstance(content.get(key), list | dict) and content[key]:
+                inner = find_entry(content[key], depth + 1, seen)
+                return content[key] if inner is None else inner
+    inside = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+    found = (find_entry(item, depth + 1, seen) for item in inside if isinstance(item, list | dict))
+    return next((item for item in found if item is not None), None)
+
+
+def read_entry(content: object) -> list[str]:
+    """Read names from a list, from entries with a name each, or from a mapping of names and indices."""
     if isinstance(content, dict):
         pairs = [(key, item[-1] if isinstance(item, list) and item else item) for key, item in content.items()]
         return in_order(pairs if all(is_index(key) for key in content) else [(item, key) for key, item in pairs])
-    if isinstance(content, list) and content and all(is_category(item) for item in content):
-        return [item["name"].strip() for item in sorted(content, key=lambda item: item["id"])]
+    if isinstance(content, list) and content and all(isinstance(item, dict) for item in content):
+        return read_categories(content)
     if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
         raise ModelError(
             "The class names in JSON are neither a list of names nor names and indices. Give a list of names."
@@ -133,9 +178,16 @@ def read_content(content: object) -> list[str]:
     return [name.strip() for name in content]
 
 
-def is_category(item: object) -> bool:
-    """Whether an item is a category as COCO has them: with a number and a name."""
-    return isinstance(item, dict) and isinstance(item.get("id"), int) and isinstance(item.get("name"), str)
+def read_categories(items: Sequence[dict[str, object]]) -> list[str]:
+    """Read names of categories as COCO has them, by their ids if all have one; these may have gaps."""
+    name_key = next((key for key in NAME_KEYS if all(isinstance(item.get(key), str) for item in items)), "")
+    id_key = next((key for key in ID_KEYS if all(is_index(item.get(key)) for item in items)), "")
+    if not name_key:
+        raise ModelError("The class names in JSON are entries without a name each. Give a list of names.")
+    ids = [int(str(item[id_key])) for item in items] if id_key else [*range(len(items))]
+    if len(set(ids)) < len(ids):
+        raise ModelError("Two class names have the same id. Number every class once.")
+    return [str(name).strip() for _, name in sorted(zip(ids, (item[name_key] for item in items), strict=True))]
 
 
 def read_csv(text: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from explainers.errors import ImageError
-from explainers.images.dicom import read_dicom
+from explainers.images.dicom import is_bare, read_dicom
 from explainers.images.picture import USUAL, Picture, Reading
 from explainers.images.raster import read_raster
 
@@ -40,7 +40,7 @@ OTHERS = {
 
 def sniff(head: bytes) -> str | None:
     """Tell the format of a file from at least its first 132 bytes; None if Lightbox does not read it."""
-    if head[128:132] == b"DICM":
+    if head[128:132] == b"DICM" or is_bare(head):
         return "DICOM"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"

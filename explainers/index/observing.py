@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,7 +16,7 @@ from explainers.index.recipe import Recipe
 from explainers.index.samples import write_sample
 from explainers.index.store import COLUMNS, Block, mistaken
 from explainers.info import ModelInfo
-from explainers.outputs import FINDINGS, NUMBERS
+from explainers.labels import match_label
 from explainers.predictions import Prediction, summarise
 from explainers.relevance.composites import choose_composite, composite
 from explainers.relevance.concepts.layers import find_concepts
@@ -25,9 +24,6 @@ from explainers.relevance.propagation import propagate
 from explainers.relevance.seeds import seed_targets
 from explainers.relevance.tape import Tape, find_node, record
 from explainers.targets import Target
-
-#: Labels that say that none of the findings is there.
-NOTHING = ("", "no finding", "none", "normal", "healthy", "negative")
 
 
 def make_recipe(model: Model, layers: Sequence[str], name: str, epsilon: float, gamma: float) -> Recipe:
@@ -109,28 +105,3 @@ def attribute(
         layer: one.measure(tape.value(find_node(tape.model, one.layer.node)), found[one.layer.node])[0].numpy().T
         for layer, one in concepts.items()
     }
-
-
-def match_label(label: str | None, info: ModelInfo, decision: int) -> int:
-    """Find the true decision in the place of one that was taken; -1 if the label does not tell.
-
-    A label means a class by name, whatever its case, else by index. Of several findings it names those that are there,
-    with "|", ";" or "," between them; what it does not name is not there.
-    """
-    if label is None or info.kind == NUMBERS:
-        return -1
-    if info.kind != FINDINGS:
-        return match_class(label, info)
-    named = {match_class(part.strip(), info) for part in re.split(r"[|;,]", label)}
-    if -1 in named and label.casefold().strip() not in NOTHING:
-        return -1
-    output = info.output_of(decision)
-    return output if output in named else output + len(info.class_names)
-
-
-def match_class(label: str, info: ModelInfo) -> int:
-    """Find a class by its name, whatever the case, else by its index; -1 if there is none."""
-    names = [name.casefold() for name in info.class_names]
-    if label.casefold() in names:
-        return names.index(label.casefold())
-    return int(label) if label.isdecimal() and int(label) < len(names) else -1

@@ -55,7 +55,8 @@ def describe(value: Any) -> Any:
         return {"path": str(value)}
     if is_dataclass(value):
         kind = f"{type(value).__module__}:{type(value).__qualname__}"
-        return {"kind": kind, "fields": {field.name: describe(getattr(value, field.name)) for field in fields(value)}}
+        finding = [field.name for field in fields(value) if field.metadata.get("finds", True)]
+        return {"kind": kind, "fields": {name: describe(getattr(value, name)) for name in finding}}
     return [describe(item) for item in value] if isinstance(value, tuple) else value
 
 

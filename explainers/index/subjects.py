@@ -8,7 +8,7 @@ from typing import Any
 
 from explainers.images import Sample
 from explainers.index.reading import Index
-from explainers.index.samples import name_samples
+from explainers.index.samples import Upload, name_samples
 from explainers.subjects import Case, Network, Subject
 
 
@@ -76,7 +76,7 @@ class CaseInIndex(Case):
 
 @dataclass(frozen=True)
 class ManyInputs(Network):
-    """Many pictures on the server as inputs of a model."""
+    """Many pictures as inputs of a model."""
 
     samples: Sequence[Sample]
 
@@ -84,6 +84,12 @@ class ManyInputs(Network):
     def identity(self) -> tuple[Any, ...]:
         """The model, and where the pictures are."""
         return *super().identity, name_samples(tuple(self.samples))
+
+    @property
+    def uploads(self) -> tuple[str, ...]:
+        """Of model and pictures, those that somebody uploaded."""
+        pictures = (one.picture for one in self.samples if isinstance(one, Upload))
+        return *super().uploads, *(picture.digest for picture in pictures if picture.private)
 
     @property
     def description(self) -> dict[str, Any]:

@@ -1,0 +1,412 @@
+"""For whom a model fails: cases that share a value of a column, or two, beside all other cases. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float64, Int
+
+from explainers.cases.filters import METADATA, Filter, title_of_column, values_of
+from explainers.cases.intervals import Z, wilson
+from explainers.cases.outcomes import Outcomes
+from explainers.outputs import FINDINGS
+
+#: Of fewer pictures a slice says nothing.
+FEWEST = 5
+
+#: Of a column with more different numbers slices are quarters; one with more values is not crossed with others.
+NUMBERS, CROSSED = 8, 24
+
+#: How much of two slices' cases together must be in both for one to stand for the other, and how many others are named.
+ALIKE, NAMED = 0.9, 3
+
+#: The columns whose cells hold several values, which may be crossed with one another.
+SEVERAL = ("tags", "truth")
+
+#: Below this share of false alarms a slice is said to fail.
+ALARM = 0.05
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What the cases of a slice have in common: a value of a column, "" for none known, or a range of numbers."""
+
+    column: str
+    value: str = ""
+    range: tuple[float, float] | None = None
+
+    @property
+    def words(self) -> str:
+        """Say it, such as "age is 40 to 60"; plain text that may hold anything."""
+        return f"{title_of_column(self.column)} is {self.words_of_value}"
+
+    @property
+    def words_of_value(self) -> str:
+        """Say the value alone."""
+        if self.range is None:
+            return self.value or "unknown"
+        low, high = self.range
+        return f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
+
+
+Conditions = tuple[Condition, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """The values of a column, and which of them each case has: its place, -1 for none."""
+
+    column: str
+    conditions: Conditions
+    places: Int[np.ndarray, " case"]
+
+
+@dataclass(frozen=True, eq=False)
+class Slices:
+    """Slices, first those that fail by more than chance, of these and of the others the worst first.
+
+    ``table`` has a row for each: "slice" in words, "count", "right" (how many), "value" (accuracy, of numbers the mean
+    absolute error) with "low" and "high", "rest" (the same of all other cases), "p" and "q". ``same`` names other
+    slices of the same or nearly the same cases. ``small`` says of which columns how many values have fewer than FEWEST
+    cases. ``tested`` is how many slices were compared.
+    """
+
+    table: pd.DataFrame
+    conditions: tuple[Conditions, ...]
+    same: tuple[tuple[str, ...], ...]
+    small: Mapping[str, int]
+    tested: int
+
+    def __len__(self) -> int:
+        return len(self.conditions)
+
+    @cached_property
+    def failing(self) -> Int[np.ndarray, " slice"]:
+        """The rows of slices that are worse than the rest by more than chance, all tests taken together."""
+        return np.flatnonzero(self.table["q"].to_numpy() < ALARM)
+
+
+def find_slices(outcomes: Outcomes, table: pd.DataFrame) -> Slices:
+    """Compare the cases of each value of a column with all others, and those where two columns cross.
+
+    The test is Fisher's exact one, of numbers Mann and Whitney's, each whether the slice is worse; q is p corrected for
+    the number of slices (Benjamini and Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x). Where two columns cross
+    a slice is listed if it is also worse than the others that have one of its two values, by the same tests; of several
+    of nearly the same cases, the one whose columns come first.
+    """
+    known = np.flatnonzero(outcomes.known)
+    judged = outcomes[known]
+    levels = [*find_levels(table.iloc[known], judged)]
+    counts = count(levels, Scores.of(judged))
+    small = count_small(levels)
+    tested = counts.drop_same()
+    p = tested.compare()
+    q = correct(p)
+    listed = np.flatnonzero((tested.first == tested.second) | (correct(tested.compare_with_parents()) < ALARM))
+    listed, same = merge(tested, listed)
+    worst = tested.values[listed] * (-1 if judged.is_number else 1)
+    order = np.lexsort((-tested.count[listed], worst, q[listed] >= ALARM))
+    return describe(tested, listed[order], [same[place] for place in order], p, q, small)
+
+
+def find_levels(table: pd.DataFrame, outcomes: Outcomes) -> Iterator[Levels]:
+    """List the columns by which cases are cut: those of metadata, tags, and what labels say; what repeats labels last."""
+    label = read_levels(table["label"])
+    metadata = [read_levels(table[column]) for column in table.columns if column.startswith(METADATA)]
+    repeats = [np.array_equal(one.places, label.places) for one in metadata]
+    yield from (one for one, repeat in zip(metadata, repeats, strict=True) if not repeat)
+    yield from read_tuples(table["tags"])
+    if outcomes.info.kind == FINDINGS:
+        yield from read_tuples(table["truth"])
+    else:
+        yield label
+    yield from (one for one, repeat in zip(metadata, repeats, strict=True) if repeat)
+
+
+def read_levels(column: pd.Series) -> Levels:
+    """Find the values of a column; many different numbers are cut into quarters of the cases."""
+    name, numbers = str(column.name), as_numbers(column)
+    if numbers is None:
+        places, values = pd.factorize(np.array(["\n".join(values_of(cell)) for cell in column], object))
+        return Levels(name, tuple(Condition(name, str(value)) for value in values), places)
+    different = np.unique(numbers[~np.isnan(numbers)])
+    if len(different) > NUMBERS:
+        edges = np.quantile(numbers[~np.isnan(numbers)], (0.25, 0.5, 0.75))
+        groups = np.where(np.isnan(numbers), -1, np.searchsorted(edges, numbers, side="left"))
+    else:
+        groups = np.where(np.isnan(numbers), -1, np.searchsorted(different, numbers))
+    found = [group for group in np.unique(groups).tolist() if group >= 0]
+    ranges = [numbers[groups == group] for group in found]
+    conditions = [Condition(name, range=(float(part.min()), float(part.max()))) for part in ranges]
+    places = np.searchsorted(found, groups) if found else np.zeros(len(groups), int)
+    missing = groups < 0
+    return Levels(name, (*conditions, *(Condition(name),) * bool(missing.any())), np.where(missing, len(found), places))
+
+
+def as_numbers(column: pd.Series) -> Float64[np.ndarray, " case"] | None:
+    """Read a column as numbers, NaN where nothing is known; None if it holds anything else."""
+    if pd.api.types.is_bool_dtype(column):
+        return None
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    empty = np.array([values_of(cell) == ("",) for cell in column])
+    return numbers if (empty | np.isfinite(numbers)).all() and not empty.all() else None
+
+
+def read_tuples(column: pd.Series) -> Iterator[Levels]:
+    """List every value of cells that hold several: a case has it, or is none of the slice."""
+    cells = column.tolist()
+    for value in sorted({value for cell in set(cells) for value in cell}):
+        has = {cell: value in cell for cell in set(cells)}
+        places = np.array([0 if has[cell] else -1 for cell in cells], int)
+        yield Levels(str(column.name), (Condition(str(column.name), value),), places)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What is compared: right or wrong as 1 and 0, or by how much numbers are off; and what else is summed up of it."""
+
+    values: Float64[np.ndarray, " case"]
+    is_number: bool
+
+    @classmethod
+    def of(cls, judged: Outcomes) -> Scores:
+        """Read what is compared."""
+        return cls(np.abs(judged.errors) if judged.is_number else judged.right.astype(np.float64), judged.is_number)
+
+    @cached_property
+    def ranks(self) -> Float64[np.ndarray, " case"]:
+        """Mean ranks, from 1."""
+        from scipy.stats import rankdata
+
+        return np.asarray(rankdata(self.values), np.float64)
+
+    def p(self, count: np.ndarray, summed: np.ndarray, total: np.ndarray | int, all_summed: np.ndarray) -> np.ndarray:
+        """How probable so few right ones of ``count`` are among ``total``, if it made no difference, by Fisher's test.
+
+        One-sided, from the hypergeometric distribution.
+        """
+        from scipy.stats import hypergeom
+
+        return np.asarray(hypergeom.cdf(summed, total, all_summed, count)).clip(0, 1)
+
+    def p_of_ranks(self, count: np.ndarray, ranked: np.ndarray) -> np.ndarray:
+        """How probable such large ranks are, if it made no difference: Mann and Whitney's test for many, one-sided."""
+        from scipy.stats import norm
+
+        total = len(self.values)
+        _, ties = np.unique(self.values, return_counts=True)
+        spread = (total + 1) - (ties.astype(float) ** 3 - ties).sum() / (total * (total - 1))
+        deviation = np.sqrt(count * (total - count) / 12 * spread)
+        above = ranked - count * (total + 1) / 2 - 0.5
+        return np.asarray(norm.sf(np.divide(above, deviation, out=np.zeros_like(above), where=deviation > 0)))
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Slices as pairs of the values ``first`` and ``second``, the same for the cases of one value, and what is in them.
+
+    ``has`` tells of each case which values it has. ``sums`` are of scores, their squares and ranks, and of marks that
+    are the same for the same cases alone.
+    """
+
+    has: Float64[np.ndarray, "case value"]
+    conditions: Conditions
+    scores: Scores
+    first: Int[np.ndarray, " slice"]
+    second: Int[np.ndarray, " slice"]
+    count: Float64[np.ndarray, " slice"]
+    sums: Mapping[str, Float64[np.ndarray, " slice"]]
+
+    @property
+    def values(self) -> Float64[np.ndarray, " slice"]:
+        """Accuracies, or mean absolute errors."""
+        return np.asarray(self.sums["score"] / self.count)
+
+    def take(self, rows: np.ndarray) -> Counts:
+        """Some of the slices."""
+        sums = {name: values[rows] for name, values in self.sums.items()}
+        return Counts(
+            self.has, self.conditions, self.scores, self.first[rows], self.second[rows], self.count[rows], sums
+        )
+
+    def drop_same(self) -> Counts:
+        """Leave one slice of those that are of the same cases, and none of all cases."""
+        _, firsts = np.unique(self.sums["mark"], return_index=True)
+        firsts = np.sort(firsts)
+        return self.take(firsts[self.count[firsts] < len(self.has)])
+
+    def compare(self) -> Float64[np.ndarray, " slice"]:
+        """How probable it is that each slice is so much worse than the rest by chance."""
+        if self.scores.is_number:
+            return self.scores.p_of_ranks(self.count, self.sums["rank"])
+        total, right = len(self.has), self.scores.values.sum()
+        return self.scores.p(self.count, self.sums["score"], total, right)
+
+    def compare_with_parents(self) -> Float64[np.ndarray, " slice"]:
+        """The same in place of the rest for those that share one value, the worse comparison of both; 1 for singles."""
+        counts, sums = self.has.sum(axis=0), self.scores.values @ self.has
+        found = np.zeros(len(self.count))
+        for parent in (self.first, self.second):
+            if self.scores.is_number:
+                rest = counts[parent] - self.count
+                mean = np.divide(
+                    sums[parent] - self.sums["score"], rest, out=np.full(len(rest), np.inf), where=rest > 0
+                )
+                p = np.where(mean < self.values, self.compare(), 1.0)
+            else:
+                p = self.scores.p(self.count, self.sums["score"], counts[parent], sums[parent])
+            found = np.maximum(found, p)
+        return np.where(self.first == self.second, 1.0, found)
+
+    def cases(self, row: int) -> Bool[np.ndarray, " case"]:
+        """The cases of a slice."""
+        return np.asarray(self.has[:, self.first[row]] * self.has[:, self.second[row]] > 0)
+
+    def conditions_of(self, row: int) -> Conditions:
+        """The conditions of a slice."""
+        return tuple(self.conditions[place] for place in dict.fromkeys((int(self.first[row]), int(self.second[row]))))
+
+
+def count(levels: Sequence[Levels], scores: Scores) -> Counts:
+    """Count the cases of each value and each pair of values, singles first, pairs in the order of columns."""
+    conditions = tuple(condition for one in levels for condition in one.conditions)
+    column = np.repeat(np.arange(len(levels)), [len(one.conditions) for one in levels])
+    wide = np.repeat([len(one.conditions) > CROSSED for one in levels], [len(one.conditions) for one in levels])
+    has = np.zeros((len(scores.values), len(conditions)))
+    for one, start in zip(levels, np.searchsorted(column, np.arange(len(levels))).tolist(), strict=True):
+        rows = np.flatnonzero(one.places >= 0)
+        has[rows, start + one.places[rows]] = 1
+    enough = np.flatnonzero(has.sum(axis=0) >= FEWEST)
+    has, conditions = has[:, enough], tuple(conditions[place] for place in enough)
+    column, crossed = column[enough], ~wide[enough]
+    first, second = np.triu_indices(len(conditions), 1)
+    names = np.array([one.column + "\0" * (one.column in SEVERAL) for one in conditions], object)
+    kept = crossed[first] & crossed[second] & (column[first] != column[second]) & (names[first] != names[second])
+    places = np.arange(len(conditions))
+    first, second = np.concatenate([places, first[kept]]), np.concatenate([places, second[kept]])
+    marks = np.random.default_rng(0).integers(1, 2**40, len(has)).astype(np.float64)
+    weights = {"score": scores.values, "square": scores.values**2, "rank": scores.ranks, "mark": marks}
+    sums = {name: (has.T @ (has * values[:, None]))[first, second] for name, values in weights.items()}
+    counted = Counts(has, conditions, scores, first, second, (has.T @ has)[first, second], sums)
+    return counted.take(np.flatnonzero(counted.count >= FEWEST))
+
+
+def count_small(levels: Iterable[Levels]) -> Mapping[str, int]:
+    """Count the values of each column that too few cases have."""
+    small = dict[str, int]()
+    for one in levels:
+        counts = np.bincount(one.places[one.places >= 0], minlength=len(one.conditions))
+        if few := int(((counts > 0) & (counts < FEWEST)).sum()):
+            small[one.column] = small.get(one.column, 0) + few
+    return small
+
+
+def correct(p: Float64[np.ndarray, " slice"]) -> Float64[np.ndarray, " slice"]:
+    """Correct for the number of slices."""
+    from scipy.stats import false_discovery_control
+
+    return np.asarray(false_discovery_control(p)) if len(p) else p
+
+
+def merge(counts: Counts, listed: Int[np.ndarray, " slice"]) -> tuple[np.ndarray, list[tuple[str, ...]]]:
+    """Put one slice in the place of several of nearly the same cases: the first; returns those and the others' words.
+
+    A slice of one value stays, and stands for pairs.
+    """
+    kept, same = list[int](), list[tuple[str, ...]]()
+    for row in listed.tolist():
+        cases, single = counts.cases(row), counts.first[row] == counts.second[row]
+        near = np.flatnonzero(
+            np.minimum(counts.count, counts.count[row]) >= ALIKE * np.maximum(counts.count, counts.count[row])
+        )
+        both = (counts.has[cases][:, counts.first[near]] * counts.has[cases][:, counts.second[near]]).sum(axis=0)
+        twins = near[both >= ALIKE * (counts.count[near] + counts.count[row] - both)]
+        chosen = row if single else int(twins[0])
+        if chosen not in kept:
+            kept.append(chosen)
+            same.append(tuple(tell(counts.conditions_of(twin)) for twin in twins.tolist() if twin != chosen)[:NAMED])
+    return np.array(kept, int), same
+
+
+def describe(
+    counts: Counts,
+    rows: np.ndarray,
+    same: Sequence[tuple[str, ...]],
+    p: np.ndarray,
+    q: np.ndarray,
+    small: Mapping[str, int],
+) -> Slices:
+    """Put slices into a table."""
+    found, total = counts.take(rows), len(counts.has)
+    rest = (counts.scores.values.sum() - found.sums["score"]) / (total - found.count)
+    low, high = _mean_ends(found) if counts.scores.is_number else wilson(found.sums["score"], found.count)
+    conditions = tuple(found.conditions_of(row) for row in range(len(rows)))
+    columns = {
+        "slice": [tell(one) for one in conditions],
+        "count": found.count.astype(int),
+        "right": found.sums["score"].round().astype(int),
+        "value": found.values,
+        "low": low,
+        "high": high,
+        "rest": rest,
+        "p": p[rows],
+        "q": q[rows],
+    }
+    return Slices(pd.DataFrame(columns), conditions, tuple(same), small, len(p))
+
+
+def _mean_ends(found: Counts) -> tuple[np.ndarray, np.ndarray]:
+    variance = (found.sums["square"] / found.count - found.values**2).clip(0) * found.count / (found.count - 1)
+    half = Z * np.sqrt(variance / found.count)
+    return (found.values - half).clip(0), found.values + half
+
+
+def tell(conditions: Conditions) -> str:
+    """Say which cases a slice has; plain text that may hold anything."""
+    return " and ".join(one.words for one in conditions)
+
+
+def to_filter(conditions: Conditions, base: Filter | None = None) -> Filter:
+    """Make the filter that lets just these cases through, of those that a base does."""
+    found = base or Filter()
+    for one in conditions:
+        found = found.only(one.column, one.value) if one.range is None else found.within(one.column, *one.range)
+    return found
+
+
+def rows_of(table: pd.DataFrame, outcomes: Outcomes, conditions: Conditions) -> Int[np.ndarray, " row"]:
+    """Find the cases of a slice that are known to be judged rightly or wrongly."""
+    rows = to_filter(conditions).apply(table)
+    return np.asarray(rows[outcomes.known[rows]])
+
+
+@dataclass(frozen=True, eq=False)
+class Crossing:
+    """Two columns crossed: for each pair of values how many cases, and their accuracy or mean absolute error."""
+
+    first: Levels
+    second: Levels
+    counts: Int[np.ndarray, "first second"]
+    values: Float64[np.ndarray, "first second"]
+
+    def conditions(self, row: int, column: int) -> Conditions:
+        """The conditions of a cell."""
+        return self.first.conditions[row], self.second.conditions[column]
+
+
+def cross(outcomes: Outcomes, table: pd.DataFrame, first: str, second: str) -> Crossing:
+    """Cross two columns; NaN stands where there is no case."""
+    known: Bool[np.ndarray, " case"] = outcomes.known
+    judged, cells = outcomes[known], table[known]
+    rows, columns = (read_levels(cells[name]) for name in (first, second))
+    shape = len(rows.conditions), len(columns.conditions)
+    places = rows.places * shape[1] + columns.places
+    scores = np.abs(judged.errors) if judged.is_number else judged.right.astype(np.float64)
+    counts = np.bincount(places, minlength=shape[0] * shape[1])
+    sums = np.bincount(places, scores, minlength=len(counts))
+    values = np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
+    return Crossing(rows, columns, counts.reshape(shape), values.reshape(shape))

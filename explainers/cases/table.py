@@ -1,0 +1,60 @@
+"""One table of all that is known of many pictures, to filter, to sort and to take along. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from explainers.cases.dataset import Dataset
+from explainers.cases.filters import METADATA
+from explainers.cases.outcomes import UNKNOWN, Outcomes, find_outcomes
+from explainers.cases.predictions import Predictions
+from explainers.images import Picture
+from explainers.info import ModelInfo
+from explainers.outputs import NUMBERS
+
+
+def tabulate(
+    info: ModelInfo,
+    dataset: Dataset,
+    predictions: Predictions | None,
+    tags: Mapping[str, Sequence[str]],
+    outcomes: Outcomes | None = None,
+) -> pd.DataFrame:
+    """Make a table with a row an entry; ``tags`` are by the digest of a picture.
+
+    Columns are "name", "label" (text), "truth" and "decision" (tuples of names out of ``info.decision_names``), "right"
+    ("yes", "no", "" where that is not known), "confidence" (NaN without a prediction), "tags" (a tuple of texts), of
+    measured numbers "value" and "off by", and "data.<column>" for each column of metadata.
+    """
+    outcomes = outcomes or find_outcomes(info, dataset, predictions)
+    columns = {
+        "name": [entry.name for entry in dataset.entries],
+        "label": [entry.label or "" for entry in dataset.entries],
+        "truth": name_decisions(info, outcomes.truth),
+        "decision": name_decisions(info, outcomes.said) if info.kind != NUMBERS or info.usual else [()] * len(outcomes),
+        "right": np.select([outcomes.right, outcomes.known & (info.kind != NUMBERS)], ["yes", "no"], ""),
+        "confidence": outcomes.confidence,
+        "tags": [tuple(tags.get(content, ())) for content in find_digests(dataset, predictions)],
+    }
+    if info.kind == NUMBERS and len(info.class_names) == 1:
+        columns |= {"value": outcomes.values, "off by": outcomes.errors}
+    metadata = dataset.metadata.add_prefix(METADATA).reset_index(drop=True)
+    return pd.concat([pd.DataFrame(columns), metadata], axis=1)
+
+
+def name_decisions(info: ModelInfo, decisions: np.ndarray) -> list[tuple[str, ...]]:
+    """Name the decisions on each picture, without those that are not known; equal ones share a tuple."""
+    names = info.decision_names
+    rows, places = np.unique(decisions, axis=0, return_inverse=True)
+    named = [tuple(names[decision] for decision in row if decision != UNKNOWN) for row in rows.tolist()]
+    return [named[place] for place in places.ravel().tolist()]
+
+
+def find_digests(dataset: Dataset, predictions: Predictions | None) -> Sequence[str]:
+    """The digests of pictures, as far as they were read; "" for the others."""
+    if predictions is not None:
+        return predictions.digests
+    return [entry.digest if isinstance(entry, Picture) else "" for entry in dataset.entries]
