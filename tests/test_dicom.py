@@ -13,7 +13,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.tag import Tag
 from pydicom.uid import (
     JPEG2000,
@@ -327,6 +327,31 @@ def test_a_box_that_leads_nowhere_is_refused(length):
             read(compressed(bad, JPEG2000Lossless, GREY), "box.dcm")
 
 
+def test_a_palette_in_boxes_is_refused():
+    frame = imagecodecs.jpeg2k_encode(GREY, level=0, codecformat="jp2", reversible=True)
+    place = frame.index(b"jp2h") - 4
+    length = int.from_bytes(frame[place : place + 4])
+    box = struct.pack(">I4sHB", 11, b"pclr", 1024, 255)
+    bad = (length + 11).to_bytes(4) + frame[place + 4 : place + length] + box
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        read(compressed(frame[:place] + bad + frame[place + length :], JPEG2000Lossless, GREY), "box.dcm")
+
+
+def test_a_jpeg_with_a_second_codestream_in_a_segment_is_refused():
+    frame = with_segment(jpeg(), 0xEB, b"JP" + struct.pack(">HII4s", 1, 1, 100, b"RESI") + DECOY)
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        read(compressed(frame, JPEGBaseline8Bit, SMOOTH), "xt.dcm")
+
+
+@pytest.mark.parametrize("encoder", ["JPEG 2000", "JPEG-LS", "JPEG lossless"])
+def test_compressed_values_of_more_bits_than_are_allocated_are_followed_with_a_note(encoder):
+    encode, syntax = ENCODERS[encoder]
+    header = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+    picture = only(compressed(encode(GREY), syntax, GREY, **header), window=(4096, 2048))
+    assert (grey(picture) == linear(GREY, 4096, 2048)).all()
+    assert any("Bits Allocated" in note for note in picture.notes)
+
+
 def test_boxes_without_a_codestream_are_refused():
     frame = imagecodecs.jpeg2k_encode(GREY, level=0, codecformat="jp2", reversible=True)
     with pytest.raises(ImageError, match="cannot be decoded"):
@@ -345,10 +370,11 @@ LARGER = np.zeros((40, 32), np.uint16)
         (imagecodecs.jpegls_encode(LARGER), JPEGLSLossless),
         (j2k(LARGER), JPEG2000Lossless),
         (imagecodecs.jpeg2k_encode(LARGER, level=0, codecformat="jp2"), JPEG2000Lossless),
+        (j2k(GREY)[:8] + struct.pack(">4I", 32 + 2**30, 24, 2**30, 0) + j2k(GREY)[24:], JPEG2000Lossless),
         (b"\xff\xd8\xff\xd9", JPEGBaseline8Bit),
         (b"no codestream", JPEG2000Lossless),
     ],
-    ids=["JPEG", "comment", "lossless", "JPEG-LS", "JPEG 2000", "JP2", "no frame", "nothing"],
+    ids=["JPEG", "comment", "lossless", "JPEG-LS", "JPEG 2000", "JP2", "offset", "no frame", "nothing"],
 )
 def test_data_that_declare_another_size_are_refused_before_they_are_decoded(frame, syntax, monkeypatch):
     def decode(*_):
@@ -377,7 +403,8 @@ def test_tiles_of_jpeg_2000_are_read(tile):
 
 def test_runs_that_unpack_to_far_more_than_a_frame_are_refused_before_they_are_unpacked(monkeypatch):
     monkeypatch.setattr("pydicom.pixels.decoders.rle._rle_decode_segment", None)
-    frame = struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\0" * 2**22
+    monkeypatch.setattr("explainers.images.dicom_codestreams.SMALL", 2**20)
+    frame = struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\0" * 2**14
     with pytest.raises(ImageError, match="cannot be decoded"):
         read(compressed(frame, RLELossless, GREY.astype(np.uint8)), "bomb.dcm")
 
@@ -465,6 +492,15 @@ def test_ybr_of_the_range_of_television_becomes_rgb():
     assert abs(only(data).pixels - SMOOTH[:, ::2].repeat(2, axis=1).astype(int)).max() <= 3
 
 
+@pytest.mark.parametrize(
+    ("encode", "syntax"), [(lambda v: j2k(v, mct=False), JPEG2000Lossless), (imagecodecs.jpegls_encode, JPEGLSLossless)]
+)
+def test_compressed_ybr_becomes_rgb(encode, syntax):
+    stored = np.rint(to_ybr(SMOOTH)).clip(0, 255).astype(np.uint8)
+    data = compressed(encode(stored), syntax, stored, PhotometricInterpretation="YBR_FULL", PlanarConfiguration=1)
+    assert abs(only(data).pixels - SMOOTH.astype(int)).max() <= 2
+
+
 @pytest.mark.parametrize("interpretation", ["YBR_RCT", "YBR_ICT"])
 def test_what_decompressing_jpeg_2000_leaves_behind_is_shown_as_rgb(interpretation):
     picture = only(uncompressed(SMOOTH, interpretation))
@@ -520,6 +556,25 @@ def with_overlay(values, encoder, **attributes):
 def test_bits_above_those_stored_are_left_out(encoder):
     picture = only(with_overlay(GREY, encoder), window=(4096, 2048))
     assert (grey(picture) == linear(GREY, 4096, 2048)).all()
+
+
+def run_lengths(data):
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    dataset.compress(RLELossless)
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("high", [11, 13, 15])
+@pytest.mark.parametrize("pack", [bytes, run_lengths])
+def test_bits_on_either_side_of_those_stored_are_left_out(high, pack):
+    values = GREY.astype(np.int16) - 2048
+    noise = RANDOM.integers(0, 2**16, values.shape)
+    place = high - 11
+    cells = ((values.astype(int) & 0xFFF) << place) | (noise & ~(0xFFF << place) & 0xFFFF)
+    data = dicom(cells.astype(np.uint16), BitsStored=12, HighBit=high, PixelRepresentation=1)
+    assert (grey(only(pack(data), window=(3000, 100))) == linear(values, 3000, 100)).all()
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -675,6 +730,13 @@ def test_a_window_without_width_in_a_file_gives_way_to_the_range(width):
 
 def test_the_first_window_that_can_be_read_is_used():
     data = changed(dicom(GREY), WindowWidth=("DS", b"0\\nan\\900"), WindowCenter=("DS", b"1\\2\\500"))
+    assert (grey(only(data)) == linear(GREY, 900, 500)).all()
+
+
+@pytest.mark.parametrize(("kind", "form"), [("FD", "<d"), ("FL", "<f"), ("US", "<H"), ("LO", None), ("UN", None)])
+def test_a_window_may_be_stored_as_another_kind_of_number(kind, form):
+    width, centre = (struct.pack(form, number) if form else f"{number:4}".encode() for number in (900, 500))
+    data = changed(dicom(GREY), WindowWidth=(kind, width), WindowCenter=(kind, centre))
     assert (grey(only(data)) == linear(GREY, 900, 500)).all()
 
 
@@ -898,6 +960,19 @@ def test_a_palette_in_segments_is_written_out():
     expected = [100, 200, 400, 600, 800, 1000, 100, 200, 400, 600, 800, 1000]
     picture = only(palette(index, [segments * 1] * 3, 16, count=12, segmented=True))
     assert (picture.pixels[0, :, 0] == to_bytes(expected, 0, 65535)).all()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_segments_are_written_out_as_pydicom_does(bits):
+    largest, segments = 2**bits - 1, [0, 6, *RANDOM.integers(0, 2**bits, 6)]
+    for length in RANDOM.integers(1, 50, 10):
+        segments += [1, length, RANDOM.integers(0, largest)]
+    segments = np.array([*segments], np.uint8 if bits == 8 else np.uint16)
+    count = 6 + int(segments[9::3].sum())
+    index = np.arange(count, dtype=np.uint16).reshape(1, -1)
+    data = palette(index, [segments] * 3, bits, count=count, segmented=True)
+    expected = apply_color_lut(index, pydicom.dcmread(io.BytesIO(data))) if bits == 16 or count <= 256 else None
+    assert expected is None or (only(data).pixels == to_bytes(expected, 0, largest)).all()
 
 
 def test_segments_that_would_write_endless_entries_end():
