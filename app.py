@@ -5,6 +5,7 @@ from starlette.middleware import Middleware
 
 from components.access import require_user
 from components.belongings import remove_leftovers, use
+from components.class_proposal import tell_labels
 from components.finding import filter_workspace
 from components.navigation import choose_page, draw_beside
 from components.policy import Policy
@@ -25,7 +26,8 @@ else:
     with st.sidebar:
         try:
             model = choose_model()
-            dataset = choose_pictures(model.info.name)
+            dataset = choose_pictures(model.info)
+            tell_labels(model, dataset)
             everything = Workspace(model, dataset, range(len(dataset.entries)))
             st.session_state["workspace"] = filter_workspace(everything)
         except LightboxError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,11 +12,16 @@ import streamlit as st
 
 from components.names import current_notes
 from components.session import Workspace
+from explainers.asking import identify
+from explainers.cache import shared_cache
 from explainers.cases.filters import METADATA, natural_text, values_of
+from explainers.cases.predictions import PredictAll, Predictions, ask_about, find_predictions
+from explainers.cases.table import tabulate
 from explainers.errors import NotesError
 from explainers.images import Picture
+from explainers.index.subjects import ManyInputs
 
-#: The columns that are known once the model was asked about all pictures; before, tags are known of uploads alone.
+#: The columns that are known once the model was asked about all pictures.
 PREDICTED = ("decision", "right", "confidence", "value", "off by")
 
 #: Numbers of which there are more different ones than this are chosen by range.
@@ -25,10 +30,11 @@ FEW = 12
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """The table of cases, and which of its columns say something."""
+    """The table of cases, which of its columns say something, and what the model said of each if it was asked."""
 
     table: pd.DataFrame
     columns: tuple[str, ...]
+    predictions: Predictions | None
     counted: dict[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
@@ -60,13 +66,14 @@ def current_table(workspace: Workspace) -> pd.DataFrame:
 def current_knowledge(workspace: Workspace) -> Known:
     """The table of cases of the same data set, model, predictions and tags, made once."""
     info, dataset, tags = workspace.model.info, workspace.dataset, _read_tags(workspace)
-    before: tuple[Any, Known | None] = st.session_state.get("known", (None, None))
-    about = (dataset, info.digest, tags)
-    known = before[1] if before[0] == about else None
-    if known is None:
-        known = _tabulate(workspace, tags)
-        st.session_state["known"] = about, known
-    return known
+    predictions = current_predictions(workspace)
+    kept: dict[tuple[Any, ...], Known] = st.session_state.setdefault("known", {})
+    about = (dataset, info.digest, id(predictions), repr(tags))
+    if about not in kept:
+        kept.clear()
+        table = tabulate(info, dataset, predictions, tags or {})
+        kept[about] = Known(table, tuple(_say_something(workspace, table, predictions, tags)), predictions)
+    return kept[about]
 
 
 def _read_tags(workspace: Workspace) -> Mapping[str, tuple[str, ...]] | None:
@@ -78,13 +85,40 @@ def _read_tags(workspace: Workspace) -> Mapping[str, tuple[str, ...]] | None:
         return None
 
 
-def _tabulate(workspace: Workspace, tags: Mapping[str, tuple[str, ...]] | None) -> Known:
-    entries, metadata = workspace.pictures, workspace.dataset.metadata
-    columns = {
-        "name": [entry.name for entry in entries],
-        "label": [entry.label or "" for entry in entries],
-        "tags": [(tags or {}).get(entry.digest, ()) if isinstance(entry, Picture) else () for entry in entries],
-    }
-    table = pd.concat([pd.DataFrame(columns), metadata.add_prefix(METADATA).reset_index(drop=True)], axis=1)
-    read = tags is not None and all(isinstance(entry, Picture) for entry in entries)
-    return Known(table, tuple(str(column) for column in table if read or column != "tags"))
+def _say_something(
+    workspace: Workspace, table: pd.DataFrame, predictions: Predictions | None, tags: Mapping[str, Any] | None
+) -> Iterator[str]:
+    """List the columns in which anything can be known now: digests, by which tags are kept, come with predictions."""
+    read = predictions is not None or all(isinstance(entry, Picture) for entry in workspace.pictures)
+    for column in table:
+        known = (read and tags is not None) if column == "tags" else predictions is not None or column not in PREDICTED
+        if known:
+            yield str(column)
+
+
+def current_predictions(workspace: Workspace) -> Predictions | None:
+    """What the model says of all pictures, if it was asked before; None where that is still to be done."""
+    asked = ask_about_all(workspace)
+    if asked.found is None and shared_cache().holds(asked.key):
+        asked.found = find_predictions(asked.about)
+    return asked.found
+
+
+@dataclass(eq=False)
+class Asked:
+    """What ``PredictAll`` is asked about, the key of its answer, and the answer once it is there."""
+
+    about: ManyInputs
+    key: str
+    found: Predictions | None = None
+
+
+def ask_about_all(workspace: Workspace) -> Asked:
+    """Make the question about all pictures, once for the same data set and model."""
+    kept: dict[tuple[Any, ...], Asked] = st.session_state.setdefault("asked_about_all", {})
+    key = (workspace.dataset, workspace.model.info.digest)
+    if key not in kept:
+        kept.clear()
+        about = ask_about(workspace.model, workspace.pictures)
+        kept[key] = Asked(about, identify(PredictAll(), about))
+    return kept[key]

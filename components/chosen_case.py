@@ -10,8 +10,9 @@ import streamlit as st
 
 from components import controls
 from components.adjusting import adjust
-from components.finding import draw_finding, draw_shown
+from components.finding import draw_none
 from components.headline import draw_empty
+from components.metadata import draw_metadata
 from components.prediction import draw_prediction
 from components.session import Workspace, current_workspace, open_picture
 from components.strip import choose_picture
@@ -74,8 +75,7 @@ def choose_case() -> ChosenCase:
         draw_empty()
         st.stop()
     if not workspace.rows:
-        draw_finding(workspace)
-        draw_shown(workspace)
+        draw_none(workspace)
         st.stop()
     index = choose_picture(workspace)
     with st.sidebar:
@@ -85,4 +85,5 @@ def choose_case() -> ChosenCase:
     with st.sidebar:
         draw_prediction(model.info, prediction)
         wanted, versus = controls.choose_output(model.info, prediction)
+        draw_metadata(workspace.dataset, index)
     return ChosenCase(workspace, index, picture, prediction, wanted, versus)

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from math import inf
 from typing import Any
 
 import streamlit as st
 
-from components.cases import Known, current_knowledge
+from components.belongings import use
+from components.cases import PREDICTED, Known, ask_about_all, current_knowledge, current_predictions
+from components.following import begin_anew, follow, forget, stop_ticking, wait
 from components.plain_text import plain
-from components.session import SAMPLES, Workspace, say_in_link, went_back
+from components.session import SAMPLES, TESTS, Workspace, say_in_link, went_back
 from components.sharing import may_be_in_links
+from components.telling_errors import tell_error
+from explainers.cache import Job
 from explainers.cases.filters import LONGEST, Filter, title_of_column
+from explainers.cases.predictions import PredictAll
+from explainers.errors import CancelledError, LightboxError
 from explainers.labels import fold
 
 #: How many values of a column are offered; others can be typed.
 OFFERED = 100
 
 #: What the filter says where it needs what the model was not asked yet.
-UNASKED = "Known once the model was asked about all pictures: the button is at the end of this list."
+UNASKED = "Known once the model was asked about all pictures: the button below does that."
 
 #: Puts the cursor into the box at the press of a slash, but not while somebody types.
 SLASH = """<script>
@@ -36,6 +43,17 @@ if (!window.lightboxSlash) {
 </script>"""
 
 
+STYLE = """<style>
+.st-key-finding {row-gap: 0;}
+.st-key-find {flex-wrap: nowrap; padding: 6px;}
+.st-key-find > :has(.stHtml) {position: absolute;}
+.st-key-finding > :has(> .st-key-shown) {flex: 1 1 400px;}
+.st-key-shown {flex-wrap: nowrap;}
+.st-key-shown > :first-child {flex: 0 1 auto; max-width: calc(100% - 7rem);}
+.st-key-jump_button {display: none;}
+</style>"""
+
+
 def filter_workspace(workspace: Workspace) -> Workspace:
     """Let only the pictures into the strip that the filter lets through, in its order.
 
@@ -43,7 +61,7 @@ def filter_workspace(workspace: Workspace) -> Workspace:
     the same place.
     """
     state, source = st.session_state, st.session_state.get("source", SAMPLES)
-    place = (source, workspace.model.info.name if source == SAMPLES else "")
+    place = (source, workspace.model.info.name if source in (SAMPLES, TESTS) else "")
     public = not workspace.dataset.private and may_be_in_links(workspace.model.info)
     if public and ("filter" not in state or went_back()):
         state["filter"] = Filter.read(st.query_params.get("cases", ""))
@@ -72,7 +90,24 @@ def _apply(workspace: Workspace) -> Sequence[int]:
     return filtered[known, fitting]
 
 
-def draw_finding(workspace: Workspace) -> None:
+@contextmanager
+def finding(workspace: Workspace) -> Iterator[None]:
+    """Draw a strip and behind it, in the same row where it has room, the ways to find a picture."""
+    st.html(STYLE)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="finding"):
+        yield
+        _draw_finding(workspace)
+        _draw_shown(workspace)
+
+
+def draw_none(workspace: Workspace) -> None:
+    """Draw what stands in the place of a strip in which there is nothing: all is filtered out."""
+    with finding(workspace):
+        pass
+    st.info("No picture meets all of this. Ask for less in *Filter*, or show all.", icon=":material/filter_alt_off:")
+
+
+def _draw_finding(workspace: Workspace) -> None:
     """Draw the box to jump to a picture, and the filter."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content", key="find"):
         with st.form("jump", border=False, width=150):
@@ -90,10 +125,11 @@ def draw_finding(workspace: Workspace) -> None:
         st.html(SLASH, unsafe_allow_javascript=True)
 
 
-def draw_shown(workspace: Workspace) -> None:
+def _draw_shown(workspace: Workspace) -> None:
     """Say which pictures the filter lets through, with a way to show all."""
     if absent := st.session_state.pop("not_found", ""):
         st.toast(f"None of the {len(workspace.rows):,} pictures here is called “{plain(absent)}”.")
+    _draw_asking(workspace)
     chosen = current_filter()
     if not chosen.write():
         return
@@ -104,6 +140,58 @@ def draw_shown(workspace: Workspace) -> None:
         st.button("Show all", key="show_all", type="tertiary", icon=":material/close:", on_click=_set, args=(Filter(),))
     if told:
         st.caption(plain(told))
+    if set(chosen.columns) & {*PREDICTED, "tags"}:
+        _offer_asking(workspace, "ask_for_filter")
+
+
+def _offer_asking(workspace: Workspace, key: str) -> None:
+    """Offer to ask the model about all pictures, if it was not asked yet; else say which could not be read."""
+    predictions = current_predictions(workspace)
+    if predictions is None:
+        st.button(
+            f"Ask the model about all {len(workspace.pictures):,} pictures", key=key, icon=":material/play_arrow:",
+            type="primary", on_click=_ask, args=(workspace,), disabled="asking" in st.session_state,
+        )  # fmt: skip
+    elif predictions.unreadable:
+        st.caption(f"{len(predictions.unreadable):,} could not be read. {plain(predictions.unreadable[0])}")
+
+
+def _ask(workspace: Workspace) -> None:
+    st.session_state["asking"] = ask_about_all(workspace).key
+
+
+def _draw_asking(workspace: Workspace) -> None:
+    """Show how far the model is with all pictures, and what came of it."""
+    state, asked = st.session_state, ask_about_all(workspace)
+    if state.get("asking") != asked.key:
+        state.pop("asking", None)
+        return
+    job = follow("all pictures", [(PredictAll(), asked.about)], urgency=1)[0]
+    if not wait([job]):
+        with st.empty().container():  # the bar goes at once
+            st.fragment(_draw_progress, run_every=1.0)(job, len(workspace.pictures))
+        return
+    del state["asking"]
+    forget(job)
+    try:
+        job.result()
+    except CancelledError:
+        st.toast("Stopped. What the model said so far is kept: it goes on from there.")
+    except LightboxError as error:
+        tell_error(error)
+    else:
+        st.rerun()
+
+
+def _draw_progress(job: Job[Any], count: int) -> None:
+    """Show how far a job about many pictures is; the page begins anew when it is done."""
+    use()
+    if job.done:
+        begin_anew()
+        stop_ticking()  # under a dialog, which begins the page anew when it closes
+    bar, stop = st.columns([6, 1], vertical_alignment="bottom")
+    bar.progress(job.progress, f"Asking the model: {job.steps.done:,} of {count:,} pictures")
+    stop.button("Stop", icon=":material/stop:", key="stop_asking", on_click=job.cancel)
 
 
 def find_next(names: Sequence[str], text: str, place: int) -> int | None:
@@ -154,6 +242,7 @@ def _draw_filter(workspace: Workspace) -> None:
     _draw_confidence(known)
     _draw_metadata(known)
     _draw_sort(known)
+    _offer_asking(workspace, "ask_about_all")
 
 
 def _draw_values(known: Known, column: str, title: str) -> None:

@@ -26,11 +26,13 @@ from components.understanding import understand
 from explainers.cases.dataset import Dataset, collect
 from explainers.errors import ImageError
 from explainers.images import Attachment, Contents, Picture, Sample, Samples, find, read_contents
+from explainers.images.contents import find_attachments
 from explainers.images.formats import ACCEPTED
+from explainers.info import ModelInfo
 from explainers.settings import settings
 from sample_models import SampleModel
 
-SAMPLES, YOURS, SHARED, FOLDER = "Samples", "Yours", "Shared", "Folder"
+SAMPLES, TESTS, YOURS, SHARED, FOLDER = "Samples", "All test pictures", "Yours", "Shared", "Folder"
 
 _opening = threading.Lock()
 
@@ -173,26 +175,41 @@ def draw_sample_model(sample: SampleModel) -> Any:
         return open_sample(sample.name)
 
 
-def choose_pictures(model_name: str) -> Dataset:
+def choose_pictures(info: ModelInfo) -> Dataset:
     """Draw the picker of where pictures come from, and the upload; returns the pictures to choose from."""
     root = settings().data
     files, folder = _uploaded("uploaded_images"), _uploaded("uploaded_folder")
     shared = shared_pictures()
-    sources = [SAMPLES] + [YOURS] * bool(files or folder) + [SHARED] * bool(shared) + [FOLDER] * bool(root)
+    samples = sample_models.models()
+    sample = samples.get(info.name) or next(iter(samples.values()))
+    there = {SAMPLES: True, TESTS: sample.tests, YOURS: files or folder, SHARED: shared, FOLDER: root}
+    sources = [name for name, pictures in there.items() if pictures]
     if len(files) + len(folder) != st.session_state.get("seen_files", 0):
         st.session_state["seen_files"] = len(files) + len(folder)
         st.session_state["source"] = YOURS if files or folder else SAMPLES
+    if st.session_state.get("source", SAMPLES) not in sources:  # such as tests that another model does not bring
+        st.session_state["source"] = SAMPLES
     source = choose_source(sources) if len(sources) > 1 else SAMPLES
     yours = draw_upload(files, folder)
     draw_sharing_of_pictures(yours.pictures)
     if source == YOURS:
-        return _keep(understand(yours.pictures, yours.attachments))
+        return _keep(understand(yours.pictures, yours.attachments, info))
     if source == SHARED:
-        return _keep(understand(shared, ()))
+        return _keep(understand(shared, (), info))
     if source == FOLDER and root:
-        return _keep(understand(*_list_folder(root)))
-    samples = sample_models.models()
-    return _keep(collect((samples.get(model_name) or next(iter(samples.values()))).pictures))
+        return _keep(understand(*_list_folder(root), info))
+    return _keep(collect_samples(sample, sample.tests if source == TESTS else sample.pictures))
+
+
+@lru_cache(maxsize=32)
+def collect_samples(sample: SampleModel, pictures: Samples) -> Dataset:
+    """Make a data set of pictures that a sample model brings, with all that is known of them."""
+    return Dataset(pictures, sample.describe(pictures))
+
+
+def source_for_link() -> Mapping[str, str]:
+    """Where pictures come from as the link of another page says it: what is not in the link is chosen anew there."""
+    return {"source": st.session_state["source"]} if st.session_state.get("source") else {}
 
 
 def _uploaded(key: str) -> Sequence[UploadedFile]:
@@ -203,6 +220,8 @@ def _uploaded(key: str) -> Sequence[UploadedFile]:
 def _keep(dataset: Dataset) -> Dataset:
     """Give the data set of the last run where it is the same, so that what was found about it stays."""
     before: Dataset | None = st.session_state.get("dataset")
+    if before is dataset:
+        return dataset
     if before is not None and len(before.entries) == len(dataset.entries):
         same = all(map(operator.is_, before.entries, dataset.entries))
         if same and before.metadata.equals(dataset.metadata):
@@ -217,7 +236,7 @@ def _list_folder(root: Path) -> tuple[Samples, tuple[Attachment, ...]]:
         st.session_state.pop("listed", None)
     if "listed" not in st.session_state:
         with st.spinner("Listing the folder …"):
-            st.session_state["listed"] = find(root), ()
+            st.session_state["listed"] = find(root), find_attachments(root)
     listed: tuple[Samples, tuple[Attachment, ...]] = st.session_state["listed"]
     return listed
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import streamlit as st
 
-from components.finding import draw_finding, draw_shown
+from components.finding import finding
 from components.plain_text import plain
 from components.session import SHARED, Workspace, open_picture, say_in_link, went_back
 from components.theme import ACCENT
@@ -30,18 +30,13 @@ def choose_picture(workspace: Workspace) -> int:
     start = max(0, min(place - SHOWN // 2, len(rows) - SHOWN))
     shown = range(start, min(start + SHOWN, len(rows)))
     st.html(_style({index: _thumbnail(pictures[rows[index]]) for index in shown}, place))
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="finding"):
-        with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content", key="strip"):
-            _draw_step("Previous", "Left", rows, place - 1)
-            for index in shown:
-                entry = pictures[rows[index]]
-                st.button(
-                    plain(entry.name), key=f"thumbnail-{index}", on_click=_go, args=(rows, index), help=_caption(entry)
-                )
-            _draw_step("Next", "Right", rows, place + 1)
-            st.caption(f"{place + 1:,} of {len(rows):,}", width="content")
-        draw_finding(workspace)
-        draw_shown(workspace)
+    with finding(workspace), st.container(horizontal=True, vertical_alignment="center", width="content", key="strip"):
+        _draw_step("Previous", "Left", rows, place - 1)
+        for index in shown:
+            name, help = plain(pictures[rows[index]].name), _caption(pictures[rows[index]])
+            st.button(name, key=f"thumbnail-{index}", on_click=_go, args=(rows, index), help=help)
+        _draw_step("Next", "Right", rows, place + 1)
+        st.caption(f"{place + 1:,} of {len(rows):,}", width="content")
     chosen: int = rows[place]
     public = isinstance(pictures[chosen], Sample) or st.session_state.get("source") == SHARED
     say_in_link("image", pictures[chosen].name if public else "")
@@ -113,13 +108,6 @@ def _style(thumbnails: dict[int, str], chosen: int) -> str:
 :is(.st-key-previous, .st-key-next) button {{height: {SIDE}px; padding: 0 0.4rem;}}
 .st-key-strip {{flex-wrap: nowrap; overflow-x: auto; padding: 6px; max-width: 100%; gap: 0.5rem;}}
 .st-key-strip p {{white-space: nowrap;}}
-.st-key-finding {{row-gap: 0;}}
-.st-key-find {{flex-wrap: nowrap; padding: 6px;}}
-.st-key-find > :has(.stHtml) {{position: absolute;}}
-.st-key-finding > :has(> .st-key-shown) {{flex: 1 1 400px;}}
-.st-key-shown {{flex-wrap: nowrap;}}
-.st-key-shown > :first-child {{flex: 0 1 auto; max-width: calc(100% - 7rem);}}
-.st-key-jump_button {{display: none;}}
 .st-key-thumbnail-{chosen} button {{outline: 3px solid {ACCENT}; outline-offset: 2px;}}
 {rules}
 </style>"""

@@ -43,7 +43,7 @@ def match_label(label: str | None, info: ModelInfo, decision: int) -> int:
     """
     if label is None or info.kind == NUMBERS:
         return -1
-    meaning = read_label(label, info)
+    meaning = _read(label, info.class_names, info.kind)
     if info.kind != FINDINGS:
         return next(iter(meaning.there)) if len(meaning.there) == 1 and not meaning.strange else -1
     output = info.output_of(decision)
@@ -83,7 +83,7 @@ def compose(text: str) -> str:
 
 def fold(text: str) -> str:
     """Write a name without its case."""
-    return compose(compose(text).casefold())
+    return compose(text).casefold() if text.isascii() else compose(compose(text).casefold())
 
 
 def loosen(text: str) -> str:
@@ -108,32 +108,38 @@ def _places(names: tuple[str, ...]) -> tuple[Mapping[str, int], ...]:
 
 def read_label(label: str, info: ModelInfo) -> Meaning:
     """Read what a label says of a model's classes."""
+    return _read(label, info.class_names, info.kind)
+
+
+@lru_cache(maxsize=1)  # one label is asked about finding by finding
+def _read(label: str, names: tuple[str, ...], kind: str) -> Meaning:
     there, unknown, strange = set[int](), set[int](), list[str]()
-    for part in split_label(label, info):
-        doubted = part.startswith(UNKNOWN) and find_class(part, info.class_names) < 0
+    for part in _split(label, names, kind):
+        doubted = part.startswith(UNKNOWN) and find_class(part, names) < 0
         name = part[len(UNKNOWN) :].strip() if doubted else part
-        place = find_class(name, info.class_names)
+        place = find_class(name, names)
         if place >= 0:
             (unknown if doubted else there).add(place)
-        elif not doubted and not says_nothing(name, info):
+        elif not doubted and not says_nothing(name, kind):
             strange.append(name)
     return Meaning(frozenset(there), frozenset(unknown - there), tuple(strange))
 
 
-def says_nothing(name: str, info: ModelInfo) -> bool:
+def says_nothing(name: str, kind: str) -> bool:
     """Tell whether a name says that none of a model's findings is there; "" says nothing of classes, too."""
-    return not name or (info.kind == FINDINGS and loosen(name) in NOTHING)
+    return not name or (kind == FINDINGS and loosen(name) in NOTHING)
 
 
 def split_label(label: str, info: ModelInfo) -> list[str]:
     """Split a label into the names in it; a class whose name holds a separator stays whole."""
-    separators = "|;," if info.kind == FINDINGS else BETWEEN
+    return _split(label, info.class_names, info.kind)
+
+
+def _split(label: str, names: tuple[str, ...], kind: str) -> list[str]:
     parts = [label]
-    for separator in separators:
+    for separator in "|;," if kind == FINDINGS else BETWEEN:
         parts = [
-            piece
-            for part in parts
-            for piece in ([part] if find_class(part, info.class_names) >= 0 else part.split(separator))
+            piece for part in parts for piece in ([part] if find_class(part, names) >= 0 else part.split(separator))
         ]
     return [part.strip() for part in parts]
 
@@ -154,26 +160,41 @@ def list_names(labels: Iterable[str | None], info: ModelInfo) -> tuple[str, ...]
             name.removeprefix(UNKNOWN)
             for label in known
             for name in split_label(label, info)
-            if not says_nothing(name, info)
+            if not says_nothing(name, info.kind)
         )
     )
 
 
 def tell_strange(labels: Iterable[str | None], info: ModelInfo) -> str:
-    """Say which labels are no class of a model, in a sentence; "" if all are."""
-    known = [label for label in labels if label is not None]
-    strange = find_strange(known, info)
-    if not strange:
+    """Say which labels are no class of a model, and which findings no label names; "" if there is nothing to say."""
+    counts = Counter(label for label in labels if label is not None)
+    if info.kind == NUMBERS or info.gives_map or not counts:
         return ""
-    classes = quote(info.class_names)
-    if len(strange) == len(list_names(known, info)):
+    strange, classes = find_strange(counts, info), quote(info.class_names)
+    if not strange:
+        return tell_unnamed(counts, info)
+    if len(strange) == len(list_names(counts, info)):
         who = f"None of the labels {quote(strange)} is" if len(strange) > 1 else f"The label {strange[0]} is not"
         return f"{who} the name of a class ({classes})."
-    count = sum(bool(read_label(label, info).strange) for label in known)
+    count = sum(number for label, number in counts.items() if read_label(label, info).strange)
     return (
-        f"{count:,} of {len(known):,} labels name what is no class ({quote(strange)}; the classes are {classes}); they "
-        "count as unknown."
+        f"{count:,} of {counts.total():,} labels name what is no class ({quote(strange)}; the classes are {classes}); "
+        f"what they do not tell counts as unknown. {tell_unnamed(counts, info)}".strip()
     )
+
+
+def tell_unnamed(labels: Iterable[str], info: ModelInfo) -> str:
+    """Say which findings no label names, for then it may be that nobody looked for them; "" if all are named."""
+    if info.kind != FINDINGS:
+        return ""
+    meanings = [read_label(label, info) for label in labels]
+    named = {place for meaning in meanings for place in meaning.there | meaning.unknown}
+    never = [name for place, name in enumerate(info.class_names) if place not in named and not _is_nothing(name)]
+    return f"No label names {quote(never)}; each picture with labels counts as without." if never else ""
+
+
+def _is_nothing(name: str) -> bool:
+    return loosen(name) in NOTHING
 
 
 def quote(names: Sequence[str]) -> str:

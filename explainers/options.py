@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from explainers.errors import SelectionError
 from explainers.outputs import KINDS
 from explainers.questions import Question
 from explainers.subjects import S, Subject
+
+if TYPE_CHECKING:
+    from explainers.cases.arranging import Arrangement, Choice, Material
 
 #: What has been read so far, by the subject's field.
 About = Mapping[str, Any]
@@ -32,7 +36,16 @@ OPTIONS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "index": {"--store": {"required": True, "type": Path, "help": "an index of pictures, see the command index"}},
     "layer": {"--layer": {"default": "", "help": "a layer of the index (default: its first)"}},
     "samples": {
-        "--data": {"type": Path, "help": "a folder of images, whose folders give labels (default: the model's)"}
+        "--data": {
+            "type": Path,
+            "help": "a folder of images, whose folders, or tables in it, give labels (default: the model's)",
+        },
+        "--table": {"type": Path, "help": "a table about the images: CSV, Excel or Parquet (default: those in --data)"},
+        "--label": {"default": "", "metavar": "COLUMN", "help": "the table's column of labels, or several: A,B"},
+        "--classes-from-folders": {
+            "action": "store_true",
+            "help": "call the model's classes as the labels are, in alphabetical order",
+        },
     },
 }
 
@@ -49,6 +62,8 @@ def read_subject(kind: type[S], options: Namespace) -> S:
     about: dict[str, Any] = {}
     for name in name_parts(kind):
         about[name] = READERS[name](options, about)
+    if "samples" in about and options.data:
+        about["model"] = settle_names(options, about)
     return kind(**about)
 
 
@@ -119,15 +134,77 @@ def read_layer(options: Namespace, about: About) -> str:
 
 
 def read_samples(options: Namespace, about: About) -> Any:
-    """List the images of the folder, or without one those that a sample model brings."""
+    """List the images of the folder with their labels, or without one those that a sample model brings."""
     import sample_models
-    from explainers import images
 
     if options.data:
-        return images.find(options.data)
+        return label_samples(options, about)
+    if options.table or options.label or options.classes_from_folders:
+        raise SelectionError("--table, --label and --classes-from-folders are about a folder. Give it with --data.")
     if options.model not in sample_models.models():
         raise SelectionError(f"{options.model} is no sample model and brings no images. Give a folder with --data.")
     return sample_models.models()[options.model].references
+
+
+def label_samples(options: Namespace, about: About) -> Any:
+    """List the images of the folder with labels from folders or tables; says on standard error how."""
+    from explainers import images
+    from explainers.cases.arranging import arrange, read_material
+    from explainers.images.contents import Attachment, find_attachments
+
+    samples = images.find(options.data)
+    table = options.table
+    attachments = (Attachment(table.name, read_file(table)),) if table else find_attachments(options.data)
+    material, class_names = read_material(attachments), about["model"].info.class_names
+    found = arrange(samples, material, class_names)
+    if options.label:
+        labels = tuple(part.strip() for part in options.label.split(","))
+        found = arrange(samples, material, class_names, choose_labels(found, material, labels))
+    for note in found.dataset.notes if attachments else ():
+        print(note, file=sys.stderr)
+    return found.dataset.entries
+
+
+def choose_labels(found: Arrangement, material: Material, labels: tuple[str, ...]) -> Choice:
+    """Take other columns of a table as labels; raises SelectionError if no table about the images has them."""
+    from explainers.cases.arranging import TABLES, Choice
+    from explainers.cases.columns import Columns
+
+    chosen = {
+        name: Columns(columns.file, labels)
+        for name, columns in found.columns.items()
+        if {*labels} <= {*material.tables[name].columns}
+    }
+    if not chosen:
+        known = "; ".join(f"{name}: {', '.join(map(str, material.tables[name].columns))}" for name in found.columns)
+        raise SelectionError(
+            f"No table about these images has the columns {', '.join(labels)}. There are {known or 'no tables'}."
+        )
+    return Choice(source=TABLES, columns=tuple(chosen.items()))
+
+
+def settle_names(options: Namespace, about: About) -> Any:
+    """Say which labels are no class of the model, and in which orders they may be; returns the model as asked for."""
+    import sample_models
+    from explainers.cases.dataset import collect
+    from explainers.cases.orders import compare_orders, find_orders, rename
+    from explainers.labels import tell_strange
+
+    model, dataset = about["model"], collect(about["samples"])
+    sentence = tell_strange([sample.label for sample in about["samples"]], model.info)
+    if not sentence:
+        return model
+    print(sentence, file=sys.stderr)
+    orders = find_orders(model.info, dataset) if options.model not in sample_models.models() else []
+    if not options.classes_from_folders:
+        for order in compare_orders(model, dataset) if orders else ():
+            print(f"If the classes are {order.sentence}.", file=sys.stderr)
+        if orders:
+            print("Give --classes-from-folders for the alphabetical order, or --classes.", file=sys.stderr)
+        return model
+    if not orders:
+        raise SelectionError("The labels cannot name the model's classes: there are not as many. Give --classes.")
+    return rename(model, orders[0].names)
 
 
 READERS: Mapping[str, Callable[[Namespace, About], Any]] = {

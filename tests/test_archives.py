@@ -25,7 +25,7 @@ from explainers.images.encodings import decode_names
 from explainers.images.layout import read_layout
 from explainers.images.naming import split_name
 from explainers.index.observing import match_class
-from explainers.index.samples import read_sample, write_sample
+from explainers.index.samples import name_samples, read_sample, write_sample
 from explainers.info import ModelInfo
 from explainers.preprocessing import Preprocessing
 from explainers.targets import find_class
@@ -212,8 +212,7 @@ APART = unicodedata.normalize("NFD", MELANOMA)
 
 def raw_archive(names, flag=0):
     """A zip whose names are these bytes, marked as UTF-8 or not, as other programs write them."""
-    buffer, packed = io.BytesIO(), zipfile.ZipFile(io.BytesIO(), "w")
-    places = []
+    buffer, places = io.BytesIO(), []
     for name in names:
         places.append(buffer.tell())
         head = struct.pack("<HHHHHLLLHH", 20, flag, 0, 0, 33, zlib.crc32(PNG), len(PNG), len(PNG), len(name), 0)
@@ -224,7 +223,6 @@ def raw_archive(names, flag=0):
         buffer.write(b"PK\1\2" + head + struct.pack("<HHHLL", 0, 0, 0, 0, place) + name)
     size = buffer.tell() - start
     buffer.write(b"PK\5\6" + struct.pack("<HHHHLLH", 0, 0, len(names), len(names), size, start, 0))
-    packed.close()
     return buffer.getvalue()
 
 
@@ -262,6 +260,11 @@ def test_the_encoding_of_names_is_guessed_over_the_whole_archive(encoding, names
 def test_names_marked_as_utf_8_are_not_guessed():
     data = raw_archive(["猫/1.png".encode(), "ÄÖ/2.png".encode()], flag=0x800)
     assert {picture.label for picture in read(data, "a.zip")} == {"猫", "ÄÖ"}
+
+
+def test_a_name_that_is_wrongly_marked_as_utf_8_does_not_lose_the_archive():
+    data = raw_archive([b"M\xe9lanome/1.png", b"x/2.png"], flag=0x800)
+    assert [picture.label for picture in read(data, "a.zip")] == [MELANOMA, "x"]
 
 
 @pytest.mark.parametrize(("shown", "checksum"), [("Größe", zlib.crc32(b"Gr??e.png")), ("Gr??e", 7)])
@@ -677,6 +680,7 @@ def test_a_file_that_was_changed_is_another_sample_in_the_same_place(folder):
     after = find(folder).named("9.png")
     assert (after != before, hash(after) != hash(before)) == (True, True)
     assert write_sample(after) == write_sample(before)
+    assert name_samples((after,)) != name_samples((before,))
     assert read_sample(write_sample(after), {}) == replace(after, stamp=None)
 
 

@@ -70,6 +70,8 @@ def reference_set(pictures: Sequence[Sample | Picture]) -> tuple[str, Sequence[S
     for model in sample_models.models().values():
         if pictures is model.pictures:
             return model.name, model.references
+        if pictures is model.tests and model.tests:
+            return f"tests of {model.name}", model.tests
     samples = [
         Upload(entry.name, label=entry.label, picture=entry) if isinstance(entry, Picture) else entry
         for entry in pictures[:LIMIT]

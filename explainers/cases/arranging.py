@@ -16,7 +16,7 @@ from explainers.cases.columns import Columns, guess_columns, write_labels
 from explainers.cases.dataset import Dataset
 from explainers.cases.masks import find_masks, group_masks
 from explainers.cases.pairing import SEVERAL, Names, join_columns, pair
-from explainers.cases.tables import as_numbers, read_tables
+from explainers.cases.sheets import as_numbers, read_tables
 from explainers.errors import TableError
 from explainers.images import Attachment, Picture, Sample, Samples
 from explainers.images.layout import Layout, read_layout

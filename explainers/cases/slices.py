@@ -14,6 +14,7 @@ from explainers.cases.filters import METADATA, Filter, title_of_column, values_o
 from explainers.cases.intervals import Z, wilson
 from explainers.cases.outcomes import Outcomes
 from explainers.outputs import FINDINGS
+from explainers.tables import write_csv
 
 #: Of fewer pictures a slice says nothing.
 FEWEST = 5
@@ -23,9 +24,6 @@ NUMBERS, CROSSED = 8, 24
 
 #: How much of two slices' cases together must be in both for one to stand for the other, and how many others are named.
 ALIKE, NAMED = 0.9, 3
-
-#: The columns whose cells hold several values, which may be crossed with one another.
-SEVERAL = ("tags", "truth")
 
 #: Below this share of false alarms a slice is said to fail.
 ALARM = 0.05
@@ -114,7 +112,7 @@ def find_slices(outcomes: Outcomes, table: pd.DataFrame) -> Slices:
 
 
 def find_levels(table: pd.DataFrame, outcomes: Outcomes) -> Iterator[Levels]:
-    """List the columns by which cases are cut: those of metadata, tags, and what labels say; what repeats labels last."""
+    """List the columns by which cases are cut: metadata, tags, what labels say, and last what repeats these."""
     label = read_levels(table["label"])
     metadata = [read_levels(table[column]) for column in table.columns if column.startswith(METADATA)]
     repeats = [np.array_equal(one.places, label.places) for one in metadata]
@@ -273,19 +271,10 @@ class Counts:
 
 def count(levels: Sequence[Levels], scores: Scores) -> Counts:
     """Count the cases of each value and each pair of values, singles first, pairs in the order of columns."""
-    conditions = tuple(condition for one in levels for condition in one.conditions)
-    column = np.repeat(np.arange(len(levels)), [len(one.conditions) for one in levels])
-    wide = np.repeat([len(one.conditions) > CROSSED for one in levels], [len(one.conditions) for one in levels])
-    has = np.zeros((len(scores.values), len(conditions)))
-    for one, start in zip(levels, np.searchsorted(column, np.arange(len(levels))).tolist(), strict=True):
-        rows = np.flatnonzero(one.places >= 0)
-        has[rows, start + one.places[rows]] = 1
-    enough = np.flatnonzero(has.sum(axis=0) >= FEWEST)
-    has, conditions = has[:, enough], tuple(conditions[place] for place in enough)
-    column, crossed = column[enough], ~wide[enough]
+    has, conditions, crossed = mark(levels, len(scores.values))
+    names = np.array([one.column for one in conditions], object)
     first, second = np.triu_indices(len(conditions), 1)
-    names = np.array([one.column + "\0" * (one.column in SEVERAL) for one in conditions], object)
-    kept = crossed[first] & crossed[second] & (column[first] != column[second]) & (names[first] != names[second])
+    kept = crossed[first] & crossed[second] & (names[first] != names[second])
     places = np.arange(len(conditions))
     first, second = np.concatenate([places, first[kept]]), np.concatenate([places, second[kept]])
     marks = np.random.default_rng(0).integers(1, 2**40, len(has)).astype(np.float64)
@@ -293,6 +282,21 @@ def count(levels: Sequence[Levels], scores: Scores) -> Counts:
     sums = {name: (has.T @ (has * values[:, None]))[first, second] for name, values in weights.items()}
     counted = Counts(has, conditions, scores, first, second, (has.T @ has)[first, second], sums)
     return counted.take(np.flatnonzero(counted.count >= FEWEST))
+
+
+def mark(
+    levels: Sequence[Levels], cases: int
+) -> tuple[Float64[np.ndarray, "case value"], Conditions, Bool[np.ndarray, " value"]]:
+    """Tell which of the values that are frequent enough each case has, and which are crossed with others."""
+    columns, conditions, crossed = list[np.ndarray](), list[Condition](), list[bool]()
+    for one in levels:
+        counts = np.bincount(one.places[one.places >= 0], minlength=len(one.conditions))
+        for place in np.flatnonzero(counts >= FEWEST).tolist():
+            columns.append(one.places == place)
+            conditions.append(one.conditions[place])
+            crossed.append(len(one.conditions) <= CROSSED)
+    has = np.array(columns, np.float64).reshape(len(columns), cases).T
+    return np.ascontiguousarray(has), tuple(conditions), np.array(crossed, bool)
 
 
 def count_small(levels: Iterable[Levels]) -> Mapping[str, int]:
@@ -410,3 +414,12 @@ def cross(outcomes: Outcomes, table: pd.DataFrame, first: str, second: str) -> C
     sums = np.bincount(places, scores, minlength=len(counts))
     values = np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
     return Crossing(rows, columns, counts.reshape(shape), values.reshape(shape))
+
+
+def write_slices(slices: Slices) -> bytes:
+    """Write slices as CSV."""
+    columns = ["slice", "count", "right", "value", "low", "high", "rest", "p", "q", "nearly the same"]
+    rows = (
+        (*row, "; ".join(same)) for row, same in zip(slices.table.itertuples(index=False), slices.same, strict=True)
+    )
+    return write_csv(columns, rows)

@@ -81,6 +81,9 @@ ATTRIBUTES = [
     "WindowWidth",
 ]
 
+#: Representations whose length has four bytes.
+LONG = (b"OB", b"UN", b"UT", b"SQ", b"UC")
+
 #: The first element of a data set without a preamble: groups 2 and 8, implicit or explicit, little endian.
 FIRST = re.compile(
     rb"[\x02\x08]\0[^\xff]\0(?:(?:AE|AS|CS|DA|DS|DT|IS|LO|LT|PN|SH|ST|TM|UI|UL|US)[\0-\xff][\0\x01]"
@@ -91,18 +94,13 @@ FIRST = re.compile(
 
 def is_bare(head: bytes) -> bool:
     """Whether a file begins like a DICOM data set without a preamble, by its first elements."""
-    first = FIRST.match(head)
-    if not first:
+    if not FIRST.match(head):
         return False
-    explicit = head[4:6].isalpha() and head[4:6].isupper()
-    if not explicit:
-        length = int.from_bytes(head[4:8], "little")
-        second = head[8 + length : 12 + length]
-    elif head[4:6] in (b"OB", b"UN", b"UT", b"SQ", b"UC"):
+    if head[4:6] in LONG:
         return True
-    else:
-        length = int.from_bytes(head[6:8], "little")
-        second = head[8 + length : 12 + length]
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    length = int.from_bytes(head[6:8] if explicit else head[4:8], "little")
+    second = head[8 + length : 12 + length]
     # Elements have an even length and come in the order of their tags.
     return length % 2 == 0 and (len(second) < 4 or tag_of(head[:4]) < tag_of(second) < 0x7FE1_0000)
 

@@ -6,6 +6,7 @@ a table or a thumbnail holds is no segment, whatever bytes stand in it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,8 +23,8 @@ from pydicom.uid import (
 #: Markers of JPEG and JPEG-LS that declare a size: SOF, DHP and SOF55.
 FRAMES = frozenset([*range(0xC0, 0xD0), 0xDE, 0xF7]) - {0xC4, 0xC8, 0xCC}
 
-#: Markers without a segment: TEM, RST and SOI.
-BARE = frozenset([0x01, *range(0xD0, 0xD9)])
+#: A marker with a segment, or the end; no restart, and no value of 255 in compressed data.
+MARKER = re.compile(rb"\xff([\x80-\xcf\xd9-\xfe])", re.DOTALL)
 
 END = 0xD9
 
@@ -34,7 +35,10 @@ BOX, HIDING = 0xEB, (b"RESI", b"RFIN", b"ALFA", b"AFIN")
 BOXES, CODESTREAM = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"
 
 #: How many bytes of a frame may always be unpacked.
-SMALL = 2**26
+SMALL = 2**28
+
+#: How many segments, boxes or tiles of a frame are followed.
+SEGMENTS = 4096
 
 
 @dataclass(frozen=True)
@@ -68,20 +72,17 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     What lies between segments, as compressed values do after each start of a scan, is passed over, as decoders do.
     """
     place = 2
-    while (place := data.find(b"\xff", place)) >= 0 and place + 1 < len(data):
-        marker = data[place + 1]
-        if marker == END:
+    for _ in range(SEGMENTS):
+        match = MARKER.search(data, place)
+        if not match or match[1][0] == END:
             return
-        if marker == 0xFF:
-            place += 1
-        elif marker < 0x80 or marker in BARE:  # a value of 255 in compressed data, or a restart
-            place += 2
-        else:
-            length = int.from_bytes(data[place + 2 : place + 4])
-            if length < 2:
-                raise ValueError
-            yield marker, place + 4, place + 2 + length
-            place += 2 + length
+        start = match.end()
+        length = int.from_bytes(data[start : start + 2])
+        if length < 2:
+            raise ValueError
+        yield match[1][0], start + 2, start + length
+        place = start + length
+    raise ValueError
 
 
 def stated_colours(data: bytes) -> str:
@@ -123,7 +124,9 @@ def find_codestream(data: bytes) -> int:
 
 def walk_boxes(data: bytes, place: int, limit: int) -> Iterator[tuple[bytes, int, int]]:
     """Type, start and end of the content of each JP2 box; raises ValueError for a length that leads nowhere."""
-    while place + 8 <= limit:
+    for _ in range(SEGMENTS):
+        if place + 8 > limit:
+            return
         length, kind = int.from_bytes(data[place : place + 4]), data[place + 4 : place + 8]
         if kind == b"jp2c":  # the last one, which may reach to the end or have its length in a longer field
             yield kind, place + (16 if length == 1 else 8), limit
@@ -132,15 +135,18 @@ def walk_boxes(data: bytes, place: int, limit: int) -> Iterator[tuple[bytes, int
             raise ValueError
         yield kind, place + 8, place + length
         place += length
+    raise ValueError
 
 
 def read_size(segment: bytes) -> Declared:
     """Read the segment SIZ of JPEG 2000, from its length on."""
     if len(segment) < 39:
         raise ValueError
-    right, bottom, left, top = (int.from_bytes(segment[4 + 4 * part : 8 + 4 * part]) for part in range(4))
-    bits = (segment[38] & 0x7F) + 1
-    return Declared(right - left, bottom - top, int.from_bytes(segment[36:38]), bits, JPEG2000)
+    width, height, left, top, across, down = (int.from_bytes(segment[4 + 4 * part : 8 + 4 * part]) for part in range(6))
+    # Decoders take the picture's offset for a part of it, and keep some kilobytes for each tile.
+    if left or top or not across or not down or -(-width // across) * -(-height // down) > SEGMENTS:
+        raise ValueError
+    return Declared(width, height, int.from_bytes(segment[36:38]), (segment[38] & 0x7F) + 1, JPEG2000)
 
 
 def check_frame_data(data: bytes, syntax: UID, width: int, height: int, channels: int, bits: int) -> int:

@@ -19,10 +19,10 @@ from explainers.images.dicom_header import Header
 
 GREYS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
+KNOWN = {words.replace(" ", ""): words for words in (*GREYS, *COLOURS)}
+
 #: Bits are masked by ``mask_bits``, for compressed data too.
 UNMASKED: Any = {"correct_unused_bits": False}
-
-KNOWN = {words.replace(" ", ""): words for words in (*GREYS, *COLOURS)}
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,11 @@ def check_compressed(header: Header, layout: Layout, index: int) -> Layout:
     syntax = header.dataset.file_meta.TransferSyntaxUID
     frame = compressed_frame(header.dataset, index, layout.frames)
     bits = check_frame_data(frame, syntax, layout.columns, layout.rows, layout.samples, layout.allocated)
+    if bits > layout.allocated:
+        header.note("BitsAllocated", f"is less than the {bits} bits of its compressed data, which are followed")
+        layout = replace(layout, allocated=-(-bits // 8) * 8, stored=bits)
     # A codestream of no more bits than are stored has none below them.
-    layout = replace(layout, high=layout.high if bits > layout.high else layout.stored - 1)
+    layout = replace(layout, high=layout.high if bits > layout.high >= layout.stored else layout.stored - 1)
     if syntax in JPEGTransferSyntaxes:
         # Decoders of JPEG give bytes or words by the data alone.
         allocated = 8 if bits <= 8 else 16
@@ -233,12 +236,11 @@ def find_padding(
 
 def read_padding(header: Header, layout: Layout) -> list[float]:
     """The value that pads, and the other end of its range if there is one; none without."""
-    kinds = {"FloatPixelData": "Float", "DoubleFloatPixelData": "DoubleFloat"}
-    prefix = next((prefix for keyword, prefix in kinds.items() if keyword in header.dataset), "")
+    kinds = {"FloatPixelData": ("Float", "f"), "DoubleFloatPixelData": ("DoubleFloat", "d")}
+    prefix, kind = next((found for keyword, found in kinds.items() if keyword in header.dataset), ("", ""))
     ends: list[float | None] = []
     for keyword in (f"{prefix}PixelPaddingValue", f"{prefix}PixelPaddingRangeLimit"):
-        found = header.floats(keyword) if prefix else header.words(keyword)
-        ends += [*found][:1]
+        ends += (header.binary(keyword, kind) if prefix else header.words(keyword))[:1]
         if not ends:
             return []
     # Whatever a file states of their sign: as that of the pixels.
