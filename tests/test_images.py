@@ -15,7 +15,20 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
 from explainers.errors import ImageError, SelectionError
 from explainers.images import Reading, find, read, thumbnail
-from tests.picture_files import PHOTO, RANDOM, SEEDS, archive, dicom, dicom_file, enlarge, photo, ramp, save, tiff
+from tests.picture_files import (
+    PHOTO,
+    RANDOM,
+    SEEDS,
+    SIBLINGS,
+    archive,
+    dicom,
+    dicom_file,
+    enlarge,
+    photo,
+    ramp,
+    save,
+    tiff,
+)
 
 SKIMAGE = Path(str(distribution("scikit-image").locate_file("skimage/data")))
 
@@ -582,7 +595,9 @@ def test_a_folder_without_pictures_is_an_error(tmp_path):
 
 @given(data=st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=[pytest.mark.exhaustive] if seed in SIBLINGS else []) for seed in SEEDS]
+)
 def test_damage_ends_in_a_picture_or_a_sentence(seed, data):
     damaged = bytearray(SEEDS[seed])
     reach = st.integers(0, len(damaged) - 1)
