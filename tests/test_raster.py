@@ -374,6 +374,9 @@ def test_what_a_page_unpacks_to_is_bounded(bounds):
     data = tiff(np.zeros((1000, 1000, 40), np.uint8), planarconfig="contig", compression="zlib", **GREY)
     with pytest.raises(ImageError, match="unpacks to more than"):
         only(data)
+    bounds(picture_pixels=10_000_000)
+    assert only(data).bands is None
+    assert "too large for all channels to be kept" in only(data).notes
 
 
 @pytest.mark.parametrize("name", ["r2_phone.heic", "r2_phone.avif", "r2_phone.jxl"])

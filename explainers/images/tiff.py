@@ -25,7 +25,7 @@ from explainers.settings import settings
 BANDS = 64
 
 #: How many bytes a page may unpack to, for each pixel that a picture may have.
-BYTES_PER_PIXEL = 16
+BYTES_PER_PIXEL = 8
 
 #: Values of TIFF's tag for what samples mean, and in words those that are not read.
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, MASK, CMYK, YCBCR, LAB = 0, 1, 2, 3, 4, 5, 6, 8
@@ -77,9 +77,12 @@ def decode_tiff(data: bytes, name: str, reading: Reading) -> Decoded:
         planes = page.asarray(squeeze=False)[:, 0]
         sparse = ("parts that the file leaves out shown as 0",) if 0 in page.databytecounts else ()
     channels = planes[0] if page.planarconfig == 1 else planes[..., 0].transpose(1, 2, 0)
-    bands = to_bands(page, channels) if page.samplesperpixel not in (1, 3) else None
     shown = show_channels(name, page, channels, reading)
-    notes = (*shown.notes, *sparse)
+    notes, bands = (*shown.notes, *sparse), None
+    if page.samplesperpixel not in (1, 3):
+        large = 4 * channels.size > memory(data)
+        notes += ("too large for all channels to be kept",) if large else ()
+        bands = None if large else to_bands(page, channels)
     return replace(shown, notes=notes, orientation=orientation, frames=frames, profile=profile, bands=bands)
 
 
@@ -150,9 +153,14 @@ def spell(compression: int) -> str:
     return tifffile.COMPRESSION(compression).name if known else f"number {int(compression)}"
 
 
+def memory(data: bytes) -> int:
+    """How many bytes a page may unpack to: some for each pixel that a picture may have, more for a large file."""
+    return max(4 * len(data), BYTES_PER_PIXEL * settings().picture_pixels)
+
+
 def check_segments(name: str, page: tifffile.TiffPage, data: bytes) -> None:
     """Raise ImageError if a page unpacks to too much, ValueError if a segment is missing or larger than its place."""
-    bound = max(len(data), BYTES_PER_PIXEL * settings().picture_pixels)
+    bound = memory(data)
     segment = math.prod(page.chunks) * (page.nbytes // page.size)
     if max(page.nbytes, segment) > bound:
         raise ImageError(f"{name} unpacks to more than {bound / 2**30:.1f} GiB. Crop it, or save fewer channels.")
@@ -247,5 +255,6 @@ def to_bands(page: tifffile.TiffPage, channels: Real[np.ndarray, "h w band"]) ->
     """Make whole numbers shares of the largest that they could be, and leave others as they are; None if not finite."""
     signed = channels.dtype.kind == "i"
     largest = 2 ** (page.bitspersample - signed) - 1 if channels.dtype.kind in "biu" else 1
-    bands: np.ndarray = channels.astype(np.float32) / np.float32(largest)
+    bands: np.ndarray = channels.astype(np.float32)
+    bands /= np.float32(largest)
     return bands if np.isfinite(bands).all() else None
