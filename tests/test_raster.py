@@ -316,6 +316,28 @@ def test_each_page_of_a_large_tiff_is_read():
     assert only(data, frame=2).notes[0] == "frame 2 of 3"
 
 
+def test_parts_that_a_file_leaves_out_are_zero_with_a_note():
+    data = bytearray(tiff(SHADES, tile=(64, 64), compression="zlib"))
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as file:
+        place = file.pages[0].tags["TileByteCounts"].offset + 8
+    struct.pack_into("<H", data, place, 0)
+    picture = only(bytes(data))
+    assert off(picture, np.where(X < 64, 0, SHADES)) == 0
+    assert picture.notes == ("parts that the file leaves out shown as 0",)
+
+
+@pytest.mark.parametrize(("bits", "values"), [(1, SHADES > 100), (8, SHADES), (12, SHADES.astype(np.uint16) * 17)])
+def test_bits_in_the_other_order_are_turned(bits, values):
+    data = bytearray(tiff(values, bitspersample=bits, extratags=[(269, "H", 1, 2, True)], **GREY))
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as file:
+        start, count = file.pages[0].dataoffsets[0], file.pages[0].databytecounts[0]
+        place = file.pages[0].tags[269].offset
+    turned = [int(f"{byte:08b}"[::-1], 2) for byte in data[start : start + count]]
+    data[start : start + count] = bytes(turned)
+    struct.pack_into("<H", data, place, 266)
+    assert off(only(bytes(data)), SHADES if bits == 8 else scaled(values)) == 0
+
+
 def retagged(code, value, **options):
     """A TIFF file in which one tag has another value."""
     data = bytearray(tiff(SHADES, compression="zlib", **options))

@@ -105,6 +105,8 @@ def is_simple(page: tifffile.TiffPage) -> bool:
         return False
     if page.photometric in (YCBCR, LAB) or page.compression in (OLD_JPEG, JPEG):
         return True
+    if page.compression != 1 and 0 in page.databytecounts:  # parts are left out
+        return False
     return page.compression in SIMPLE and page.samplesperpixel == (3 if page.photometric == RGB else 1)
 
 
