@@ -64,6 +64,24 @@ def png(values, kind, depth=16, **chunks):
     return b"\x89PNG\r\n\x1a\n" + head + more + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
+def ink_profile():
+    """The smallest ICC profile for CMYK (ICC.1, lut8Type): the corners of the cube of inks, in CIELab."""
+    inks = np.stack(np.meshgrid(*[[0, 1]] * 4, indexing="ij"), axis=-1).reshape(16, 4)
+    light = (1 - inks[:, :3] * 0.5) * (1 - inks[:, 3:] * 0.9)
+    lab = np.stack([light.mean(-1) * 255, 128 + light @ [60, -60, 0], 128 + light @ [30, 30, -60]], axis=-1)
+    identity = struct.pack(">9i", *(np.eye(3, dtype=int).ravel() * 65536))
+    ramp = bytes(range(256))
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + identity + ramp * 4 + lab.astype(np.uint8).tobytes() + ramp * 3
+    white = b"XYZ " + bytes(4) + struct.pack(">3i", 63190, 65536, 54061)
+    tags, content, place = b"", b"", 128 + 4 + 2 * 12
+    for name, data in ((b"A2B0", table), (b"wtpt", white)):
+        tags += name + struct.pack(">II", place + len(content), len(data))
+        content += data + bytes(-len(data) % 4)
+    head = struct.pack(">I4sI4s4s4s12x4s28x3i48x", place + len(content), b"test", 0x02400000, b"prtr", b"CMYK", b"Lab ",
+                       b"acsp", 63190, 65536, 54061)  # fmt: skip
+    return head.ljust(128, b"\0")[:128] + struct.pack(">I", 2) + tags + content
+
+
 def heic(values, **options):
     buffer = io.BytesIO()
     pillow_heif.from_pillow(Image.fromarray(values)).save(buffer, quality=100, chroma=444, **options)
@@ -611,6 +629,26 @@ def test_a_profile_for_other_colours_is_left_out_with_a_note():
         profile = DISPLAY_P3 if mode == "CMYK" else imagecodecs.cms_profile("gray", gamma=1.8)
         picture = only(save(Image.fromarray(COLOURS).convert(mode), "TIFF", icc_profile=profile))
         assert picture.notes[0].endswith("is not for such colours and was left out")
+
+
+@pytest.mark.parametrize("format", ["TIFF", "JPEG"])
+def test_inks_are_converted_by_their_profile(format):
+    profile = ink_profile()
+    image = Image.frombytes("CMYK", (80, 64), np.dstack([COLOURS, OPACITY]).tobytes())
+    data = save(image, format, icc_profile=profile)
+    stored = Image.open(io.BytesIO(data))
+    expected = ImageCms.profileToProfile(
+        stored,
+        io.BytesIO(profile),
+        ImageCms.createProfile("sRGB"),
+        ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        "RGB",
+        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )
+    picture = only(data)
+    assert off(picture, np.asarray(expected)) == 0
+    assert picture.notes == ("colours converted from an unnamed profile to sRGB", *picture.notes[1:])
+    assert off(picture, only(data, profile=False).pixels) > 20
 
 
 def test_greys_are_converted_by_their_profile_unless_they_are_measured():
