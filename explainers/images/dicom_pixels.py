@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Real
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import convert_color_space
+from pydicom.tag import Tag
 from pydicom.uid import JPEG2000TransferSyntaxes, JPEGTransferSyntaxes
 
 from explainers.errors import ImageError
@@ -20,6 +22,8 @@ from explainers.images.dicom_header import Header
 GREYS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
 KNOWN = {words.replace(" ", ""): words for words in (*GREYS, *COLOURS)}
+
+OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 
 #: Bits are masked by ``mask_bits``, for compressed data too.
 UNMASKED: Any = {"correct_unused_bits": False}
@@ -136,18 +140,33 @@ def follow_colours(header: Header, layout: Layout, stated: str) -> str:
 
 
 def write(header: Header, layout: Layout) -> None:
-    """Write what was understood into the data set that pydicom decodes."""
+    """Write what was understood into the data set that pydicom decodes, whatever stood there and in what form."""
     dataset = header.dataset
-    interpretation = subsampling(header, layout)
+    found: dict[str, int | str] = {"PhotometricInterpretation": subsampling(header, layout)}
     if layout.samples == 3:
         # It means nothing for compressed data (PS3.5 8.2.1); decoders of RLE set it themselves.
         compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
-        dataset.PlanarConfiguration = 0 if compressed else header.count("PlanarConfiguration", 0, range(2))
-    dataset.NumberOfFrames, dataset.SamplesPerPixel = layout.frames, layout.samples
-    dataset.Rows, dataset.Columns, dataset.BitsAllocated = layout.rows, layout.columns, layout.allocated
-    dataset.PhotometricInterpretation = interpretation
+        found["PlanarConfiguration"] = 0 if compressed else header.count("PlanarConfiguration", 0, range(2))
+    else:
+        dataset.pop(Tag("PlanarConfiguration"), None)
     if "PixelData" in dataset:
-        dataset.BitsStored, dataset.PixelRepresentation = layout.stored, int(layout.signed)
+        found |= {"BitsStored": layout.stored, "PixelRepresentation": int(layout.signed)}
+    found |= {"NumberOfFrames": layout.frames, "SamplesPerPixel": layout.samples, "Rows": layout.rows}
+    found |= {"Columns": layout.columns, "BitsAllocated": layout.allocated}
+    for keyword, value in found.items():
+        dataset.add_new(keyword, dictionary_VR(keyword), value)
+
+
+def leave_out(dataset: Dataset) -> None:
+    """Take out what pydicom would look at though it means nothing: other pixels, and offsets that cannot be."""
+    if "PixelData" in dataset:
+        for keyword in ("FloatPixelData", "DoubleFloatPixelData"):
+            dataset.pop(Tag(keyword), None)
+    offsets, lengths = (Header(dataset).raw(keyword)[0] for keyword in OFFSETS)
+    compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
+    if not (compressed and offsets and len(offsets) == len(lengths) and len(offsets) % 8 == 0):
+        for keyword in OFFSETS:
+            dataset.pop(Tag(keyword), None)
 
 
 def subsampling(header: Header, layout: Layout) -> str:
@@ -164,8 +183,7 @@ def subsampling(header: Header, layout: Layout) -> str:
 
 def compressed_frame(dataset: Dataset, index: int, frames: int) -> bytes:
     """The bytes of one compressed frame."""
-    keywords = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
-    offsets = tuple(dataset[keyword].value for keyword in keywords) if keywords[0] in dataset else None
+    offsets = tuple(dataset[keyword].value for keyword in OFFSETS) if OFFSETS[0] in dataset else None
     return get_frame(dataset.PixelData, index, number_of_frames=frames, extended_offsets=offsets)
 
 
