@@ -838,6 +838,14 @@ def test_a_layout_that_is_not_valid_gives_way_to_the_likely_one(keyword, value):
     assert any(note.startswith(words) for note in picture.notes)
 
 
+@pytest.mark.parametrize("keyword", ["PlanarConfiguration", "FloatPixelData", "ExtendedOffsetTable", "WindowWidth"])
+@pytest.mark.parametrize("kind", ["SQ", "FD", "OW", "UN"])
+def test_an_attribute_that_means_nothing_here_never_costs_the_picture(keyword, kind):
+    for data, expected in ((dicom(GREY), GREY), (compressed(j2k(GREY), JPEG2000Lossless, GREY), GREY)):
+        picture = only(changed(data, **{keyword: (kind, b"4711")}), window=(4096, 2048))
+        assert (grey(picture) == linear(expected, 4096, 2048)).all()
+
+
 @pytest.mark.parametrize("text", [b"monochrome2 ", b"MONOCHROME 2", b"MONOCHROME2\0"])
 def test_a_photometric_interpretation_may_be_written_carelessly(text):
     picture = only(changed(dicom(GREY), PhotometricInterpretation=("CS", text)))
@@ -917,9 +925,10 @@ def test_a_dark_frame_of_a_deep_palette_is_dark():
 
 @pytest.mark.parametrize(("stated", "dtype"), [(8, np.uint8), (8, np.uint16), (16, np.uint16)])
 @pytest.mark.parametrize("entries", [256, 255, 300])
-def test_a_palette_has_the_depth_that_its_descriptor_states(stated, dtype, entries):
+@pytest.mark.parametrize("index", [np.uint8, np.uint16, np.int16])
+def test_a_palette_has_the_depth_that_its_descriptor_states(stated, dtype, entries, index):
     tables = RANDOM.integers(0, 256, (3, entries)).astype(dtype)
-    index = RANDOM.integers(0, entries, (9, 11)).astype(np.uint16)
+    index = RANDOM.integers(0, min(entries, 256), (9, 11)).astype(index)
     tables[:, 0] = 255
     expected = np.stack([table[index] for table in tables], -1)
     if stated == 16:
@@ -939,6 +948,8 @@ def test_values_outside_of_a_palette_get_its_ends():
     tables = np.array([[10, 20, 30]] * 3, np.uint8)
     picture = only(palette(np.array([[-9, -2, -1, 0, 99]], np.int16), tables, 8, first=-2))
     assert picture.pixels[0, :, 0].tolist() == [10, 10, 20, 30, 30]
+    picture = only(palette(np.array([[0, 253, 254, 255]], np.uint8), tables, 8, first=254))
+    assert picture.pixels[0, :, 0].tolist() == [10, 10, 10, 20]
 
 
 def test_a_palette_that_is_too_short_repeats_its_last_entry_with_a_note():
@@ -1021,6 +1032,15 @@ def test_a_compressed_file_without_a_preamble_shows_its_compression(frame_and_sy
     frame, syntax = frame_and_syntax
     data = compressed(frame, syntax, SMOOTH[..., 0])
     assert (only(bare(data)).pixels == only(data).pixels).all()
+
+
+def test_compressed_pixels_under_an_uncompressed_transfer_syntax_are_read_with_a_note():
+    frame = jpeg(SMOOTH[..., 0])
+    data = compressed(frame, JPEGBaseline8Bit, SMOOTH[..., 0])
+    stated = data.replace(b"1.2.840.10008.1.2.4.50", b"1.2.840.10008.1.2.1\0\0\0")
+    picture = only(stated)
+    assert (picture.pixels == only(data).pixels).all()
+    assert any("JPEG Baseline" in note for note in picture.notes)
 
 
 def test_groups_of_older_files_begin_with_their_length():

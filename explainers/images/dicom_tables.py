@@ -33,9 +33,10 @@ class Table:
 
     def look_up(self, values: Real[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
         """The entry of each value; the first one for those below the table, the last one for those above."""
-        last = self.first + len(self.entries) - 1
-        known = np.nan_to_num(values) if values.dtype.kind == "f" else values
-        places = np.rint(np.clip(known, self.first, last)).astype(np.int64) - self.first
+        if values.dtype.kind == "f":
+            values = np.rint(np.nan_to_num(values).clip(self.first, self.first + len(self.entries)))
+        places = values.astype(np.int32 if values.dtype.itemsize < 4 else np.int64) - self.first
+        np.clip(places, 0, len(self.entries) - 1, out=places)
         found: UInt16[np.ndarray, "h w"] = self.entries[places]
         return found
 
