@@ -465,6 +465,14 @@ def test_more_than_was_declared_is_never_unpacked(compression, bounds):
         read(lying, "a.zip")
 
 
+def test_files_that_share_their_bytes_are_refused():
+    data = archive({"a.bmp": photo("BMP")})
+    start, end = data.index(b"PK\1\2"), data.index(b"PK\5\6")
+    tail = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 9, 9, (end - start) * 9, start, 0)
+    with pytest.raises(ImageError, match="begins like a zip archive but cannot be decoded"):
+        read(data[:start] + data[start:end] * 9 + tail, "a.zip")
+
+
 def test_a_dictionary_of_gigabytes_is_not_made(monkeypatch):
     made = []
     real = lzma.LZMADecompressor
