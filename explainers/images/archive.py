@@ -96,6 +96,8 @@ def list_entries(data: bytes, name: str) -> list[Entry]:
     with decoding(name, "a zip archive"):
         check_bound(name, "entries", data.count(b"PK\x01\x02"), settings().archive_entries)
         found = [entry for entry in open_directory(data).infolist() if not is_folder(entry)]
+        if sum(entry.compress_size for entry in found) > len(data):  # the same bytes for several files
+            raise zipfile.BadZipFile
     unpacked = sum(entry.file_size for entry in found)
     bound = min(settings().archive_bytes, settings().archive_ratio * len(data))
     check_bound(name, "bytes when unpacked", unpacked, bound)
