@@ -121,7 +121,8 @@ def enlarge(format, side):
 
 GREY = {"photometric": "minisblack"}
 
-DISPLAY_P3 = Image.open(CASES / "r1_display_p3.jpeg").info["icc_profile"]
+with Image.open(CASES / "r1_display_p3.jpeg") as picture:
+    DISPLAY_P3 = picture.info["icc_profile"]
 
 SEEDS = {
     **{format: photo(format) for format in ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")},
