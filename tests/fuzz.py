@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from explainers.errors import LightboxError
 from explainers.graph.class_names import read_class_names
 from explainers.graph.loader import propose
-from explainers.images import read
+from explainers.images import read_contents
 from explainers.info import Layer
 from explainers.notes import read_names
 from explainers.settings import make, read_file
@@ -60,7 +60,8 @@ def targets() -> dict[str, Target]:
     weights = model_files.tiny().state_dict()
     checkpoint = model_files.saved(weights)
     found = {
-        f"picture: {name}": Target(data, partial(read, file_name="a")) for name, data in picture_files.SEEDS.items()
+        f"picture: {name}": Target(data, partial(read_contents, file_name="a"))
+        for name, data in picture_files.SEEDS.items()
     }
     found |= {
         "safetensors": Target(safetensors.torch.save(weights), model),

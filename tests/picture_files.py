@@ -104,6 +104,7 @@ SEEDS = {
     "float": tiff(ramp(np.float64)),
     "pages": tiff(np.zeros((3, 8, 8), np.uint16), photometric="minisblack"),
     "zip": archive({"a/a.png": photo("PNG"), "b/b.dcm": dicom(PHOTO[..., 0])}, compression=zipfile.ZIP_DEFLATED),
+    "zip of LZMA": archive({"a/a.png": photo("PNG"), "train/b.csv": b"a,b"}, compression=zipfile.ZIP_LZMA),
     "CT": dicom_file("CT_small.dcm"),
     "RLE": dicom_file("MR_small_RLE.dcm"),
     "JPEG 2000": dicom_file("MR_small_jp2klossless.dcm"),

@@ -24,7 +24,7 @@ from explainers.errors import LightboxError
 from explainers.graph import sandbox
 from explainers.graph.class_names import read_class_names
 from explainers.graph.loader import load
-from explainers.images import read
+from explainers.images import read, read_contents
 from explainers.info import Layer
 from explainers.notes import read_names
 from explainers.preprocessing import Preprocessing
@@ -86,6 +86,12 @@ def nested_zip() -> bytes:
 def locked_zip() -> bytes:
     data = bytearray(archive({"a.png": photo("PNG")}))
     data[data.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(data)
+
+
+def unread_zip() -> bytes:
+    data = bytearray(archive({"a.png": photo("PNG")}))
+    data[8] = data[data.index(b"PK\x01\x02") + 10] = 9
     return bytes(data)
 
 
@@ -269,6 +275,21 @@ PICTURES: dict[str, Bad] = {
         plain(lambda: archive({"zeros.bmp": bytes(20_000_000)}, compression=zipfile.ZIP_DEFLATED)),
         "20,000,000 bytes when unpacked",
     ),
+    "zip bomb in BZIP2": (
+        "bomb.zip",
+        plain(lambda: archive({"zeros.bmp": bytes(20_000_000)}, compression=zipfile.ZIP_BZIP2)),
+        "20,000,000 bytes when unpacked",
+    ),
+    "zip in LZMA that holds more than it says": (
+        "lying.zip",
+        plain(
+            lambda: archive({"zeros.bmp": bytes(20_000_000)}, compression=zipfile.ZIP_LZMA).replace(
+                struct.pack("<L", 20_000_000), struct.pack("<L", 1_000)
+            )
+        ),
+        "zeros.bmp is damaged inside the zip",
+    ),
+    "zip in a compression that is not read": ("deflate64.zip", plain(unread_zip), "compressed as Deflate64"),
     "zip of overlapping entries": ("overlap.zip", plain(overlapping_zip), "60,000 entries; 10,000 are allowed"),
     "zip of nothing but a zip": ("nested.zip", plain(nested_zip), "None of the 1 files in nested.zip"),
     "zip cut off": ("cut.zip", plain(lambda: archive({"a.png": photo("PNG")})[:-30]), "like a zip archive but"),
@@ -471,7 +492,10 @@ def with_corrupt_exif() -> bytes:
             ),
             "frame 1 of 2",
         ),
-        (lambda: archive({"../../up.png": photo("PNG"), "bad.png": b"x"}), "1 of the 2 files in odd left out"),
+        (
+            lambda: archive({"../../up.png": photo("PNG"), "bad.png": b"x"}),
+            "1 of 2 pictures is left out: bad.png is in no",
+        ),
         (lambda: dicom(np.zeros((2, 2), np.uint8), BurnedInAnnotation="YES"), "text burned into the pixels stays"),
         (lambda: picture_files.save(Image.new("RGB", (1, 1)), "PNG"), ""),
         (with_corrupt_exif, ""),
@@ -479,9 +503,9 @@ def with_corrupt_exif() -> bytes:
     ids=["CMYK", "16-bit", "animated", "paths in a zip", "burned in", "1 pixel", "corrupt EXIF"],
 )
 def test_an_odd_picture_is_shown_with_a_note(make: Callable[[], bytes], note: str) -> None:
-    picture, *_ = read(make(), "odd")
-    assert note in "; ".join(picture.notes)
-    assert "/" not in picture.name
+    contents = read_contents(make(), "odd")
+    assert note in "; ".join((*contents.notes, *contents.pictures[0].notes))
+    assert "/" not in contents.pictures[0].name
 
 
 def test_memory_is_back_when_all_bad_inputs_are_gone(folder: Path, memory_before: float) -> None:
