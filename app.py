@@ -1,30 +1,37 @@
 """Lightbox: put a model on the light and see where it looks."""
 
 import streamlit as st
+from starlette.middleware import Middleware
 
 from components.access import require_user
 from components.belongings import remove_leftovers, use
 from components.class_proposal import tell_labels
+from components.finding import filter_workspace
 from components.navigation import choose_page, draw_beside
+from components.policy import Policy
 from components.session import Workspace, choose_model, choose_pictures
 from components.telling_errors import tell_error
 from components.theme import apply_theme, draw_icon
 from explainers.errors import LightboxError
 
-st.set_page_config(page_title="Lightbox", page_icon=draw_icon(), layout="wide")
-apply_theme()
-remove_leftovers()
-page = choose_page()
-require_user()
-use()
-with st.sidebar:
-    try:
-        model = choose_model()
-        dataset = choose_pictures(model.info)
-        tell_labels(model, dataset)
-    except LightboxError as error:
-        tell_error(error)
-        st.stop()
-st.session_state["workspace"] = Workspace(model, dataset, range(len(dataset.entries)))
-draw_beside(page.title)
-page.run()
+if __name__ != "__main__":  # `streamlit run` asks for the server, which then runs this file for each session
+    app = st.App(__file__, middleware=[Middleware(Policy)])
+else:
+    st.set_page_config(page_title="Lightbox", page_icon=draw_icon(), layout="wide")
+    apply_theme()
+    remove_leftovers()
+    page = choose_page()
+    require_user()
+    use()
+    with st.sidebar:
+        try:
+            model = choose_model()
+            dataset = choose_pictures(model.info)
+            tell_labels(model, dataset)
+            everything = Workspace(model, dataset, range(len(dataset.entries)))
+            st.session_state["workspace"] = filter_workspace(everything)
+        except LightboxError as error:
+            tell_error(error)
+            st.stop()
+    draw_beside(page.title)
+    page.run()

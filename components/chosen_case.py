@@ -10,6 +10,7 @@ import streamlit as st
 
 from components import controls
 from components.adjusting import adjust
+from components.finding import draw_none
 from components.headline import draw_empty
 from components.metadata import draw_metadata
 from components.prediction import draw_prediction
@@ -70,10 +71,13 @@ def choose_case() -> ChosenCase:
     """Draw the strip and the sidebar's first part; ends the page where there are no pictures. Raises LightboxError."""
     workspace = current_workspace()
     model, pictures = workspace.model, workspace.pictures
-    if not workspace.rows:
+    if not pictures:
         draw_empty()
         st.stop()
-    index = choose_picture(pictures, workspace.rows)
+    if not workspace.rows:
+        draw_none(workspace)
+        st.stop()
+    index = choose_picture(workspace)
     with st.sidebar:
         picture = adjust(pictures[index], open_picture(pictures[index]))
     with st.spinner("Asking the model …"):

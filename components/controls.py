@@ -9,6 +9,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from components.heatmap import DIVERGING, SEQUENTIAL, View
+from components.plain_text import plain
 from explainers.attribution.method import Method, methods, unsuitable_methods
 from explainers.info import ModelInfo
 from explainers.outputs import BINARY, CLASSES, FINDINGS, NUMBERS
@@ -71,7 +72,7 @@ def choose_methods(info: ModelInfo) -> list[Method]:
         placeholder="Choose a method",
         help="Up to four ways to ask where the model looked, side by side.\n\n"
         + "\n".join(f"- **{kinds[name].title}**: {kinds[name].summary}" for name in suitable)
-        + "".join(f"\n- ~~{kinds[name].title}~~: {reason}" for name, reason in unsuitable.items()),
+        + "".join(f"\n- ~~{kinds[name].title}~~: {plain(reason)}" for name, reason in unsuitable.items()),
     )
     return [choose_parameters(kinds[str(name)], info) for name in chosen]
 

@@ -27,7 +27,7 @@ def draw_headline(
     label = f" The picture's own label is {plain(picture.label)}." if picture.label else ""
     st.caption(
         f"{about.format(plain(name_target(info, target)))}{label}"
-        + "".join(f" {note[0].upper()}{note[1:]}." for note in picture.notes)
+        + "".join(f" {plain(note[0].upper() + note[1:])}." for note in picture.notes)
     )
 
 

@@ -14,7 +14,7 @@ from sample_models import SampleModel
 
 def draw_model(info: ModelInfo, sample: SampleModel | None) -> None:
     """Draw what a model is, how it sees pictures, and its layers."""
-    st.title(sample.title if sample else info.name)
+    st.title(sample.title if sample else plain(info.name))
     if sample:
         st.markdown(sample.sentence)
     height, width = info.preprocessing.size

@@ -29,7 +29,7 @@ def read_current_names(info: ModelInfo) -> Names:
     """Read the names of a model's concepts; says so if the file of notes was damaged. Raises NotesError."""
     notes = current_notes(info)
     if notes.damage:
-        st.warning(notes.damage, icon=":material/warning:")
+        st.warning(plain(notes.damage), icon=":material/warning:")
     return notes.concept_names(info.digest)
 
 

@@ -14,7 +14,10 @@ GROUPS: Mapping[str, Sequence[tuple[str, str, str]]] = {
         ("concepts", "What did it use?", "interests"),
         ("prototypes", "Is it ordinary?", "balance"),
     ),
-    "All cases": (("strategies", "How does it decide?", "hub"),),
+    "All cases": (
+        ("failures", "Where does it fail?", "rule"),
+        ("strategies", "How does it decide?", "hub"),
+    ),
     "The model": (("model", "Model", "account_tree"),),
     "Activity": (("activity", "What has been computed", "speed"),),
 }

@@ -180,9 +180,9 @@ def draw_figures(attribution: Attribution, region: Region, unit: str) -> None:
         lines.append(f"Sum of scores {attribution.total:,.3f}")
         lines.append(f"The sum should be {attribution.expected:,.3f}: gap {attribution.gap:+,.3f}")
     if details := attribution.provenance["details"]:
-        lines.append(" · ".join(f"{name} {value:,.3g}" for name, value in details.items()))
+        lines.append(" · ".join(f"{plain(name)} {value:,.3g}" for name, value in details.items()))
     if note := attribution.provenance["note"]:
-        lines.append(note)
+        lines.append(plain(note))
     if region:
         positive, negative = share_inside(attribution.values, region_mask(region, attribution.values.shape))
         against = "" if negative is None else f", {negative:.0%} of what speaks against"

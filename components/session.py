@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import operator
 import threading
+import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
@@ -15,17 +19,20 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 import sample_models
 from components.belongings import own
+from components.plain_text import plain
 from components.sharing import draw_sharing_of_pictures, name_in_links, shared_models, shared_pictures
 from components.telling_errors import tell_error
 from components.understanding import understand
 from explainers.cases.dataset import Dataset, collect
 from explainers.errors import ImageError
-from explainers.images import Picture, Sample, find, read
+from explainers.images import Attachment, Contents, Picture, Sample, Samples, find, read_contents
+from explainers.images.contents import find_attachments
+from explainers.images.formats import ACCEPTED
 from explainers.info import ModelInfo
 from explainers.settings import settings
 from sample_models import SampleModel
 
-SAMPLES, YOURS, SHARED, FOLDER = "Samples", "Yours", "Shared", "Folder"
+SAMPLES, TESTS, YOURS, SHARED, FOLDER = "Samples", "All test pictures", "Yours", "Shared", "Folder"
 
 _opening = threading.Lock()
 
@@ -47,6 +54,11 @@ class Workspace:
         """Open the picture that comes behind the one at an index of ``pictures`` in the strip, or its first one."""
         place = (self.rows.index(index) + 1) % len(self.rows) if index in self.rows else 0
         return open_picture(self.pictures[self.rows[place]])
+
+    @property
+    def shown(self) -> Sequence[Sample | Picture]:
+        """The pictures in the strip, in its order."""
+        return [self.pictures[row] for row in self.rows]
 
     def turn_to(self, pictures: Sequence[Sample | Picture]) -> Workspace:
         """The same model with other pictures, all of them in the strip."""
@@ -166,30 +178,86 @@ def draw_sample_model(sample: SampleModel) -> Any:
 def choose_pictures(info: ModelInfo) -> Dataset:
     """Draw the picker of where pictures come from, and the upload; returns the pictures to choose from."""
     root = settings().data
-    uploaded = st.session_state.get("uploaded_images") or []
-    files = [file for file in uploaded if isinstance(file, UploadedFile)]  # not those removed while nobody worked here
+    files, folder = _uploaded("uploaded_images"), _uploaded("uploaded_folder")
     shared = shared_pictures()
-    sources = [SAMPLES] + [YOURS] * bool(files) + [SHARED] * bool(shared) + [FOLDER] * bool(root)
-    if len(files) != st.session_state.get("seen_files"):
-        st.session_state["seen_files"] = len(files)
-        st.session_state["source"] = YOURS if files else SAMPLES
-    source = choose_source(sources) if len(sources) > 1 else SAMPLES
-    st.file_uploader(
-        "Add your images",
-        accept_multiple_files=True,
-        key="uploaded_images",
-        help="PNG, JPEG, TIFF, WebP, DICOM, or a zip of them (folders in it give labels). "
-        "They are seen in this session only unless you share them, stay in memory and are gone when it ends. "
-        "DICOM headers are dropped; text burned into the pixels stays.",
-    )
-    yours = read_uploads(files)
-    draw_sharing_of_pictures(yours)
-    if source in (YOURS, SHARED):
-        return understand(yours if source == YOURS else shared, (), info)
-    if source == FOLDER and root:
-        return understand(find(root), (), info)
     samples = sample_models.models()
-    return collect((samples.get(info.name) or next(iter(samples.values()))).pictures)
+    sample = samples.get(info.name) or next(iter(samples.values()))
+    there = {SAMPLES: True, TESTS: sample.tests, YOURS: files or folder, SHARED: shared, FOLDER: root}
+    sources = [name for name, pictures in there.items() if pictures]
+    if len(files) + len(folder) != st.session_state.get("seen_files", 0):
+        st.session_state["seen_files"] = len(files) + len(folder)
+        st.session_state["source"] = YOURS if files or folder else SAMPLES
+    if st.session_state.get("source", SAMPLES) not in sources:  # such as tests that another model does not bring
+        st.session_state["source"] = SAMPLES
+    source = choose_source(sources) if len(sources) > 1 else SAMPLES
+    yours = draw_upload(files, folder)
+    draw_sharing_of_pictures(yours.pictures)
+    if source == YOURS:
+        return _keep(understand(yours.pictures, yours.attachments, info))
+    if source == SHARED:
+        return _keep(understand(shared, (), info))
+    if source == FOLDER and root:
+        return _keep(understand(*_list_folder(root), info))
+    return _keep(collect_samples(sample, sample.tests if source == TESTS else sample.pictures))
+
+
+@lru_cache(maxsize=32)
+def collect_samples(sample: SampleModel, pictures: Samples) -> Dataset:
+    """Make a data set of pictures that a sample model brings, with all that is known of them."""
+    return Dataset(pictures, sample.describe(pictures))
+
+
+def source_for_link() -> Mapping[str, str]:
+    """Where pictures come from as the link of another page says it: what is not in the link is chosen anew there."""
+    return {"source": st.session_state["source"]} if st.session_state.get("source") else {}
+
+
+def _uploaded(key: str) -> Sequence[UploadedFile]:
+    """The files of an uploader, without those that were removed while nobody worked here."""
+    return [file for file in st.session_state.get(key) or [] if isinstance(file, UploadedFile)]
+
+
+def _keep(dataset: Dataset) -> Dataset:
+    """Give the data set of the last run where it is the same, so that what was found about it stays."""
+    before: Dataset | None = st.session_state.get("dataset")
+    if before is dataset:
+        return dataset
+    if before is not None and len(before.entries) == len(dataset.entries):
+        same = all(map(operator.is_, before.entries, dataset.entries))
+        if same and before.metadata.equals(dataset.metadata):
+            return before
+    st.session_state["dataset"] = dataset
+    return dataset
+
+
+def _list_folder(root: Path) -> tuple[Samples, tuple[Attachment, ...]]:
+    """List the folder on the server once for a session, and anew where somebody asks for it; raises ImageError."""
+    if st.button("List anew", icon=":material/refresh:", help="Look for new pictures in the folder on the server."):
+        st.session_state.pop("listed", None)
+    if "listed" not in st.session_state:
+        with st.spinner("Listing the folder …"):
+            st.session_state["listed"] = find(root), find_attachments(root)
+    listed: tuple[Samples, tuple[Attachment, ...]] = st.session_state["listed"]
+    return listed
+
+
+def draw_upload(files: Sequence[UploadedFile], folder: Sequence[UploadedFile]) -> Contents:
+    """Draw the uploads of files and of a whole folder; returns what is in them."""
+    help = (
+        f"{ACCEPTED}, or a zip of them (folders in it give labels), and tables that say something about them. "
+        "They are seen in this session only unless you share them, stay in memory and are gone when it ends. "
+        "DICOM headers are dropped; text burned into the pixels stays."
+    )
+    st.file_uploader("Add your images", accept_multiple_files=True, key="uploaded_images", help=help)
+    with st.expander("Add a whole folder", expanded=bool(folder)):
+        st.file_uploader(
+            "A folder of images", accept_multiple_files="directory", key="uploaded_folder",
+            help=f"With the folders in it, which give labels, as in a zip of it. {help}",
+        )  # fmt: skip
+    found = read_uploads(files, folder)
+    for note in dict.fromkeys(found.notes):
+        st.caption(plain(note))
+    return found
 
 
 def choose_source(sources: Sequence[str]) -> str:
@@ -206,22 +274,42 @@ def choose_source(sources: Sequence[str]) -> str:
     return str(picked)
 
 
-def read_uploads(files: Sequence[UploadedFile]) -> Sequence[Picture]:
-    """Read each uploaded file once; says in a sentence what is wrong with those that cannot be read."""
-    known: dict[str, tuple[Picture, ...] | str] = st.session_state.setdefault("read_files", {})
-    for gone in set(known) - {file.file_id for file in files}:
+def read_uploads(files: Sequence[UploadedFile], folder: Sequence[UploadedFile]) -> Contents:
+    """Read each uploaded file once, and a folder as a zip of it; says what is wrong with those that cannot be read."""
+    known: dict[str, Contents | str] = st.session_state.setdefault("read_files", {})
+    packed = " ".join(file.file_id for file in folder)
+    wanted = {file.file_id: file for file in files} | ({packed: None} if folder else {})
+    for gone in set(known) - set(wanted):
         del known[gone]
-    for file in files:
-        if file.file_id not in known:
+    for key, file in wanted.items():
+        if key not in known:
             try:
-                known[file.file_id] = pictures = read(file.getvalue(), file.name)
-                own(*(picture.digest for picture in pictures))
+                known[key] = found = read_contents(file.getvalue(), file.name) if file else read_folder(folder)
+                own(*(picture.digest for picture in found.pictures))
             except ImageError as error:
-                known[file.file_id] = str(error)
-    for found in known.values():
-        if isinstance(found, str):
-            tell_error(found, "broken_image")
-    return [picture for found in known.values() if not isinstance(found, str) for picture in found]
+                known[key] = str(error)
+    for one in known.values():
+        if isinstance(one, str):
+            tell_error(one, "broken_image")
+    return join([one for one in known.values() if not isinstance(one, str)])
+
+
+def read_folder(files: Sequence[UploadedFile]) -> Contents:
+    """Read an uploaded folder by the rules for a zip of it; raises ImageError."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for file in files:
+            archive.writestr(file.name, file.getbuffer())
+    return read_contents(packed.getvalue(), "the folder")
+
+
+def join(found: Sequence[Contents]) -> Contents:
+    """Put what several files hold together."""
+    return Contents(
+        tuple(picture for one in found for picture in one.pictures),
+        tuple(attachment for one in found for attachment in one.attachments),
+        tuple(note for one in found for note in one.notes),
+    )
 
 
 def open_picture(entry: Sample | Picture) -> Picture:

@@ -8,7 +8,9 @@ from functools import lru_cache
 
 import streamlit as st
 
-from components.session import SHARED, open_picture, say_in_link, went_back
+from components.finding import finding
+from components.plain_text import plain
+from components.session import SHARED, Workspace, open_picture, say_in_link, went_back
 from components.theme import ACCENT
 from explainers.errors import ImageError
 from explainers.images import Picture, Sample, thumbnail
@@ -18,45 +20,57 @@ SHOWN = 8
 SIDE = 72
 
 
-def choose_picture(pictures: Sequence[Sample | Picture], rows: Sequence[int]) -> int:
-    """Draw the strip of the pictures in some rows; returns the row of the chosen one.
+def choose_picture(workspace: Workspace) -> int:
+    """Draw the strip of the pictures that the filter lets through; returns the row of the chosen one.
 
     The link keeps its name unless it is an upload.
     """
-    state = st.session_state
-    names = [picture.name for picture in pictures]
-    linked, other = st.query_params.get("image", ""), state.get("strip") != names
-    if other:  # another set of pictures: start with the linked one, else the first
-        state["strip"], state["picture"] = names, rows[0]
-    if linked in names and (other or went_back()):
-        state["picture"] = names.index(linked)
-    if state["picture"] not in rows:
-        state["picture"] = rows[0]
-    place = rows.index(state["picture"])
-
-    def go(place: int) -> None:
-        state["picture"] = rows[place % len(rows)]
-
+    pictures, rows = workspace.pictures, workspace.rows
+    place = _find_place(workspace)
     start = max(0, min(place - SHOWN // 2, len(rows) - SHOWN))
     shown = range(start, min(start + SHOWN, len(rows)))
     st.html(_style({index: _thumbnail(pictures[rows[index]]) for index in shown}, place))
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="strip"):
-        st.button(
-            "Previous", icon=":material/chevron_left:", key="previous", on_click=go, args=(place - 1,), shortcut="Left"
-        )
+    with finding(workspace), st.container(horizontal=True, vertical_alignment="center", width="content", key="strip"):
+        _draw_step("Previous", "Left", rows, place - 1)
         for index in shown:
-            entry = pictures[rows[index]]
-            st.button(entry.name, key=f"thumbnail-{index}", on_click=go, args=(index,), help=_caption(entry))
-        st.button("Next", icon=":material/chevron_right:", key="next", on_click=go, args=(place + 1,), shortcut="Right")
-        st.caption(f"{place + 1} of {len(rows)}", width="content")
+            name, help = plain(pictures[rows[index]].name), _caption(pictures[rows[index]])
+            st.button(name, key=f"thumbnail-{index}", on_click=_go, args=(rows, index), help=help)
+        _draw_step("Next", "Right", rows, place + 1)
+        st.caption(f"{place + 1:,} of {len(rows):,}", width="content")
     chosen: int = rows[place]
-    public = isinstance(pictures[chosen], Sample) or state.get("source") == SHARED
-    say_in_link("image", names[chosen] if public else "")
+    public = isinstance(pictures[chosen], Sample) or st.session_state.get("source") == SHARED
+    say_in_link("image", pictures[chosen].name if public else "")
     return chosen
 
 
+def _find_place(workspace: Workspace) -> int:
+    """Find where in the strip the chosen picture is; the first one is chosen where that was filtered out."""
+    state, rows = st.session_state, workspace.rows
+    names = workspace.dataset.names
+    linked, other = st.query_params.get("image", ""), state.get("strip") != names
+    if other:  # another set of pictures: start with the linked one, else the first
+        state["strip"], state["picture"] = names, rows[0]
+    if linked and (other or went_back()) and linked in names:
+        state["picture"] = names.index(linked)
+    if state["picture"] not in rows:
+        if not other:
+            name = plain(names[state["picture"]])
+            st.toast(f"{name} is not among the pictures that the filter shows; this is the first of them.")
+        state["picture"] = rows[0]
+    return rows.index(state["picture"])
+
+
+def _draw_step(word: str, key: str, rows: Sequence[int], place: int) -> None:
+    icon = f":material/chevron_{key.lower()}:"
+    st.button(word, icon=icon, key=word.lower(), on_click=_go, args=(rows, place), shortcut=key)
+
+
+def _go(rows: Sequence[int], place: int) -> None:
+    st.session_state["picture"] = rows[place % len(rows)]
+
+
 def _caption(entry: Sample | Picture) -> str:
-    return " · ".join(text for text in (entry.name, entry.label, getattr(entry, "caption", "")) if text)
+    return " · ".join(plain(text) for text in (entry.name, entry.label, getattr(entry, "caption", "")) if text)
 
 
 def _thumbnail(entry: Sample | Picture) -> str:
@@ -92,7 +106,8 @@ def _style(thumbnails: dict[int, str], chosen: int) -> str:
   background-size: cover; background-position: center;}}
 :is([class*="st-key-thumbnail-"], .st-key-previous, .st-key-next) button p {{font-size: 0;}}
 :is(.st-key-previous, .st-key-next) button {{height: {SIDE}px; padding: 0 0.4rem;}}
-.st-key-strip {{flex-wrap: nowrap; overflow-x: auto; padding: 6px;}}
+.st-key-strip {{flex-wrap: nowrap; overflow-x: auto; padding: 6px; max-width: 100%; gap: 0.5rem;}}
+.st-key-strip p {{white-space: nowrap;}}
 .st-key-thumbnail-{chosen} button {{outline: 3px solid {ACCENT}; outline-offset: 2px;}}
 {rules}
 </style>"""

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 
 import streamlit as st
 
+from components.plain_text import plain
 from explainers.errors import LightboxError
 
 
 def tell_error(error: LightboxError | str, icon: str = "error") -> None:
-    """Say in a sentence what went wrong."""
-    st.error(str(error), icon=f":material/{icon}:")
+    """Say in a sentence what went wrong, which may quote names and is no Markdown."""
+    st.error(plain(str(error)), icon=f":material/{icon}:")
 
 
 @contextmanager

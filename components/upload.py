@@ -15,7 +15,7 @@ from components.belongings import own
 from components.panels import tell_cut
 from components.plain_text import plain
 from components.prediction import draw_prediction
-from components.session import keep_model, open_picture, uploaded_models
+from components.session import keep_model, open_picture, source_for_link, uploaded_models
 from components.telling_errors import telling_errors
 from explainers.errors import ModelError
 from explainers.graph import sandbox
@@ -156,7 +156,7 @@ def _choose_kind(proposal: Proposal) -> str | None:
         format_func=words.__getitem__,
         help="From this follow the percentages, what can be explained, and what cases are compared with.",
     )
-    st.caption(proposal.reason)
+    st.caption(plain(proposal.reason))
     return str(kind)
 
 
@@ -253,7 +253,7 @@ def _draw_test(model: Any, pictures: Sequence[Sample | Picture]) -> None:
     picture = open_picture(pictures[st.session_state.get("picture", 0) % len(pictures)])
     left, right = st.columns(2, gap="medium")
     words = f"{picture.name}, as the model sees it"
-    left.image(model.info.preprocessing.view(picture), words, "stretch", alt=words)
+    left.image(model.info.preprocessing.view(picture), plain(words), "stretch", alt=words)
     with right:
         if cut := tell_cut(model.info, picture):
             st.caption(cut)
@@ -265,7 +265,7 @@ def _draw_test(model: Any, pictures: Sequence[Sample | Picture]) -> None:
             keep_model(model)
             del st.session_state["tested"]
             # With None, Streamlit fails where a picker is bound to the link.
-            st.switch_page("pages/attribution.py", query_params={})
+            st.switch_page("pages/attribution.py", query_params=source_for_link())
 
 
 def _free_name(name: str) -> str:

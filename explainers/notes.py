@@ -140,6 +140,14 @@ class Notes:
         query = "SELECT *, max(date) FROM tags WHERE sample = ? GROUP BY tag"
         return {sample: tuple(Tag(*row[:-1]) for row in self._read(query, sample) if row[2]) for sample in samples}
 
+    def every_tag(self) -> Mapping[str, tuple[str, ...]]:
+        """The words of the tags that samples bear now, by sample, of all that bear any."""
+        found: dict[str, tuple[str, ...]] = {}
+        for sample, tag, holds, _ in self._read("SELECT sample, tag, holds, max(date) FROM tags GROUP BY sample, tag"):
+            if holds:
+                found[sample] = (*found.get(sample, ()), tag)
+        return found
+
     def import_names(self, model: str, layers: Sequence[Layer], data: bytes) -> Imported:
         """Take over the names of a model's layers from a CSV file, all or none; the same file twice adds nothing.
 

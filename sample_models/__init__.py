@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+
+import pandas as pd
 
 from explainers.errors import SelectionError
 from explainers.images import Samples
@@ -37,6 +39,8 @@ class SampleModel:
     list_pictures: Callable[[], Samples]
     list_references: Callable[[], Samples]
     spoiler: str
+    list_tests: Callable[[], Samples] = Samples
+    list_facts: Callable[[Samples], Mapping[str, list[str]]] = lambda pictures: {}
 
     @cached_property
     def pictures(self) -> Samples:
@@ -48,6 +52,15 @@ class SampleModel:
         """Some hundreds of pictures in which to look up what the model has learnt: what it learnt from, if known."""
         return self.list_references()
 
+    @cached_property
+    def tests(self) -> Samples:
+        """All pictures that the model is tested on, with labels; none if there are none."""
+        return self.list_tests()
+
+    def describe(self, pictures: Samples) -> pd.DataFrame:
+        """Make the table of all that is known of some of its pictures besides their labels, a row for each."""
+        return pd.DataFrame(self.list_facts(pictures), index=range(len(pictures)))
+
     def load(self) -> Model:
         """Load the model, at once if this computer has opened it before; this imports torch."""
         from explainers.graph.stored import keep
@@ -58,7 +71,7 @@ class SampleModel:
         return cast("Model", importlib.import_module(f"sample_models.{self.module}").load(self.name))
 
 
-def show_lesions(*splits: str, count: int = 16) -> Samples:
+def show_lesions(*splits: str, count: int | None = 16) -> Samples:
     """List the first lesions of some splits, at the size that the networks see."""
     return Samples(sample for split in splits for sample in lesions.samples(split, count, SIZE))
 
@@ -67,7 +80,8 @@ def lesion_model(name: str, title: str, sentence: str, learnt_from: str, spoiler
     """Describe a model of drawn lesions by the splits that it learnt from and is tried on, such as "biased"."""
     pictures = partial(show_lesions, f"{learnt_from}-test", "moved-test")
     references = partial(lesions.samples, f"{learnt_from}-train", 1000, SIZE)
-    return SampleModel(name, title, sentence, "trained", pictures, references, spoiler)
+    tests = partial(show_lesions, f"{learnt_from}-test", "moved-test", count=None)
+    return SampleModel(name, title, sentence, "trained", pictures, references, spoiler, tests, lesions.list_facts)
 
 
 MODELS = (
@@ -138,6 +152,7 @@ MODELS = (
         module="trained",
         list_pictures=partial(digits.samples, digits.TRAIN, 40),
         list_references=partial(digits.samples, 0, 1000),
+        list_tests=partial(digits.samples, digits.TRAIN),
         spoiler="It is right on nearly all; compare what it sees in a 4 and in a 9.",
     ),
 )

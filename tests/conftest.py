@@ -125,10 +125,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_app(folder: Path, **settings: str) -> Iterator[str]:
-    """Run the real app with its cache and log in a folder; gives its address."""
+def running_app(folder: Path, script: str = "app.py", **settings: str) -> Iterator[str]:
+    """Run the real app, or another script, with its cache and log in a folder; gives its address."""
     environment = os.environ | {"LIGHTBOX_CACHE": str(folder / "cache")} | settings
-    address, server = start_app(folder / "log", environment)
+    address, server = start_app(folder / "log", environment, script)
     try:
         yield address
     finally:
@@ -137,11 +137,11 @@ def running_app(folder: Path, **settings: str) -> Iterator[str]:
     assert not find_errors((folder / "log").read_text())
 
 
-def start_app(log: Path, environment: dict[str, str]) -> tuple[str, subprocess.Popen[bytes]]:
+def start_app(log: Path, environment: dict[str, str], script: str = "app.py") -> tuple[str, subprocess.Popen[bytes]]:
     """Start the app on a free port, on the next one if another process was faster to take it."""
     while True:
         port = free_port()
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true"]
+        command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless=true"]
         with log.open("w") as file:
             server = subprocess.Popen(
                 [*command, f"--server.port={port}"], cwd=ROOT, env=environment, stdout=file, stderr=file

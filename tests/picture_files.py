@@ -6,13 +6,18 @@ import zipfile
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pydicom
 import tifffile
 from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
+
+#: Small inputs, each of which stands for a kind.
+CASES = Path(__file__).parent / "cases"
 
 RANDOM = np.random.default_rng(0)
 
@@ -76,6 +81,25 @@ def dicom(values, **attributes):
     return buffer.getvalue()
 
 
+def case(name):
+    return (Path(__file__).parent / "cases" / name).read_bytes()
+
+
+def compress(image, format, syntax):
+    """Pack a grey picture into a DICOM file, as Pillow compresses it."""
+    dataset = pydicom.dcmread(io.BytesIO(dicom(np.asarray(image))))
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = encapsulate([save(image, format)])
+    dataset["PixelData"].VR, dataset["PixelData"].is_undefined_length = "OB", True
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+#: Two numbers, a line of four from the last one, and both again (PS3.3 C.7.9.2).
+SEGMENTS = np.array([0, 2, 100, 200, 1, 4, 1000, 2, 2, 0, 0], np.uint16).tobytes()
+
+
 def ramp(dtype, low=12, high=4031):
     return np.linspace(low, high, 1200).reshape(30, 40).astype(dtype)
 
@@ -95,6 +119,10 @@ def enlarge(format, side):
     return bytes(data)
 
 
+GREY = {"photometric": "minisblack"}
+
+DISPLAY_P3 = Image.open(CASES / "r1_display_p3.jpeg").info["icc_profile"]
+
 SEEDS = {
     **{format: photo(format) for format in ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")},
     "palette": photo("PNG", "P"),
@@ -103,6 +131,26 @@ SEEDS = {
     "LZW": photo("TIFF", compression="tiff_lzw"),
     "float": tiff(ramp(np.float64)),
     "pages": tiff(np.zeros((3, 8, 8), np.uint16), photometric="minisblack"),
+    "PNG of 16 bits": imagecodecs.png_encode(PHOTO.astype(np.uint16) * 16),
+    "PNG with a profile": photo("PNG", icc_profile=DISPLAY_P3),
+    "HEIC": (CASES / "r2_phone.heic").read_bytes(),
+    "AVIF": photo("AVIF"),
+    "JPEG XL": imagecodecs.jpegxl_encode(PHOTO),
+    "JPEG XL in boxes": imagecodecs.jpegxl_encode(PHOTO[..., 0].astype(np.uint16), usecontainer=True),
+    "TIFF of floats": tiff(ramp(np.float32), compression="zlib", predictor=True),
+    "TIFF of 12 bits": tiff(ramp(np.uint16), bitspersample=12),
+    "TIFF of planes": tiff(np.stack([PHOTO[..., 0]] * 5), planarconfig="separate", compression="lzw", **GREY),
+    "TIFF with opacity": tiff(
+        np.dstack([PHOTO, PHOTO[..., :1]]).astype(np.uint16),
+        photometric="rgb",
+        extrasamples=["assocalpha"],
+        compression="zstd",
+    ),
+    **{
+        f"TIFF as {compression}": tiff(PHOTO, photometric="rgb", compression=compression, tile=(16, 16))
+        for compression in ("jpeg2000", "jpegxl", "lerc", "webp", "png")
+    },
+    "TIFF as 12-bit JPEG": tiff(ramp(np.uint16), compression="jpeg"),
     "zip": archive({"a/a.png": photo("PNG"), "b/b.dcm": dicom(PHOTO[..., 0])}, compression=zipfile.ZIP_DEFLATED),
     "zip of LZMA": archive({"a/a.png": photo("PNG"), "train/b.csv": b"a,b"}, compression=zipfile.ZIP_LZMA),
     "CT": dicom_file("CT_small.dcm"),
@@ -113,4 +161,15 @@ SEEDS = {
     "JPEG colour": dicom_file("SC_rgb_jpeg_dcmtk.dcm"),
     "RLE colour": dicom_file("SC_rgb_rle_2frame.dcm"),
     "colour table": dicom_file("examples_palette.dcm"),
+    "JPEG with a thumbnail": case("d6_jpeg_exif_thumbnail.dcm"),
+    "look-up table of 12 bits": case("e3_modality_lut_12bit.dcm"),
+    "padding": case("d3_padding_monochrome1.dcm"),
+    "no preamble": dicom(PHOTO[..., 0], WindowWidth=100, WindowCenter=50)[132:],
+    "colour table in segments": dicom(
+        PHOTO[..., 0],
+        PhotometricInterpretation="PALETTE COLOR",
+        **{f"{colour}PaletteColorLookupTableDescriptor": [256, 0, 16] for colour in ("Red", "Green", "Blue")},
+        **{f"Segmented{colour}PaletteColorLookupTableData": SEGMENTS for colour in ("Red", "Green", "Blue")},
+    ),
+    "JPEG 2000 in boxes": compress(Image.fromarray(PHOTO[..., 0]), "JPEG2000", JPEG2000Lossless),
 }

@@ -234,7 +234,7 @@ WEIGHTS: dict[str, Bad] = {
 PICTURES: dict[str, Bad] = {
     "an empty picture": ("empty.png", plain(bytes), "empty.png is empty"),
     "a PDF document": ("a.png", plain(lambda: b"%PDF-1.7 ..."), "a PDF document"),
-    "a HEIC picture": ("a.jpg", plain(lambda: b"\0\0\0\x18ftypheic" + bytes(200)), "a HEIC, AVIF or video file"),
+    "a video": ("a.jpg", plain(lambda: b"\0\0\0\x18ftypisom" + bytes(200)), "a video (MP4)"),
     "an SVG drawing": ("a.png", plain(lambda: b"<svg onload='alert(1)'/>"), "a text or SVG file"),
     "a pickle as a picture": ("a.png", lambda marker: PICKLES["without torch"](Touch(marker)), "no known picture"),
     **{

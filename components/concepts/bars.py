@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
 
 from components.figures import BARE, CLEAR
+from components.plain_text import plain_in_chart
 
 #: For and against, the colours of the heatmaps, legible on light and on dark and with every colour vision.
 FOR, AGAINST = "#d6604d", "#4393c3"
@@ -24,7 +24,7 @@ HEIGHT, LETTERS = 30, 26
 
 @dataclass(frozen=True)
 class Bar:
-    """A signed value under a title, with the words on its end and under the cursor."""
+    """A signed value under a title, with the words on its end and, fit for a chart, those under the cursor."""
 
     title: str
     value: float
@@ -79,12 +79,12 @@ def _layout(bars: Sequence[Bar], ends: tuple[float, float]) -> dict[str, Any]:
         "tickfont": {"size": 13},
         "ticksuffix": "  ",
     }
-    plain = {"fixedrange": True, "showgrid": False, "zeroline": False}
+    still = {"fixedrange": True, "showgrid": False, "zeroline": False}
     return {
         "height": HEIGHT * len(bars) + 4,
         "margin": {"l": 0, "r": 0, "t": 2, "b": 2},
-        "xaxis": {**plain, "visible": False, "range": ends},
-        "yaxis": {**plain, **titles, "range": [len(bars) - 0.5, -0.5]},
+        "xaxis": {**still, "visible": False, "range": ends},
+        "yaxis": {**still, **titles, "range": [len(bars) - 0.5, -0.5]},
         "bargap": 0.35,
         "dragmode": False,
         **CLEAR,
@@ -97,5 +97,5 @@ def bound(values: Sequence[float], sign: int) -> float:
 
 
 def shorten(title: str) -> str:
-    """Cut a title to the letters that fit beside a bar, its signs not to be read as tags."""
-    return escape(title if len(title) <= LETTERS else title[: LETTERS - 1] + "…", quote=False)
+    """Cut a title to the letters that fit beside a bar, not to be read as markup."""
+    return plain_in_chart(title if len(title) <= LETTERS else title[: LETTERS - 1] + "…")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
@@ -12,6 +11,7 @@ import streamlit as st
 
 from components.concepts.bars import AGAINST, FOR, shorten
 from components.figures import BARE, CLEAR
+from components.plain_text import plain_in_chart as fit
 
 #: The height of a level, the side of a node's picture at most, the width that a row must fit, the widest edge, and the
 #: height of the words below a node, all in pixels.
@@ -107,7 +107,7 @@ def draw_nodes(flat: Sequence[tuple[int, int, float, float, Node]], side: float)
         },
         text=[f"{shorten(node.title)}<br>{node.share:+.1%}" for *_, node in flat],
         textposition="bottom center",
-        customdata=[(row, place, escape(node.title), node.layer) for row, place, _, _, node in flat],
+        customdata=[(row, place, fit(node.title), fit(node.layer)) for row, place, _, _, node in flat],
         hovertemplate="%{customdata[2]}<br>%{customdata[3]}<br>click: where does it come from?<extra></extra>",
         selected={"marker": {"opacity": 1}},
         unselected={"marker": {"opacity": 1}},
@@ -127,7 +127,14 @@ def _layout(levels: Sequence[Sequence[Node]], pictures: list[dict[str, Any]]) ->
         "dragmode": False,
         **CLEAR,
         "annotations": [
-            {"text": level[0].layer, "x": 0, "y": 0.3 - row, "xanchor": "left", "showarrow": False, "opacity": 0.7}
+            {
+                "text": fit(level[0].layer),
+                "x": 0,
+                "y": 0.3 - row,
+                "xanchor": "left",
+                "showarrow": False,
+                "opacity": 0.7,
+            }
             for row, level in enumerate(levels)
         ],
     }

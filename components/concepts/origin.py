@@ -28,7 +28,7 @@ def draw_origin(scene: Scene, workspace: Workspace, concept: int) -> None:
         st.markdown(f"## Where does {plain(scene.title(concept))} come from?", width="stretch")
     below = list_layers(scene.model).below[scene.layer][:LEVELS]
     if not below:
-        st.info(f"There is no earlier layer to look into below {scene.layer}.", icon=":material/info:")
+        st.info(f"There is no earlier layer to look into below {plain(scene.layer)}.", icon=":material/info:")
         return
     question = TraceConcepts(layer=scene.layer, concepts=(concept,), below=below, count=PARENTS)
     (job,) = follow("origin", [(question, scene.case)])

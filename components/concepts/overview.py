@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Sequence
-from html import escape
 
 import streamlit as st
 
@@ -13,7 +12,7 @@ from components.concepts.bars import Bar, choose_bar
 from components.concepts.links import CONCEPT, chart_key, open_view
 from components.drawn_region import choose_region
 from components.heatmap import View, blend, encode_png
-from components.plain_text import plain
+from components.plain_text import plain, plain_in_chart
 from components.scene import Scene
 from explainers.concepts.heatmaps import ConceptHeatmaps
 from explainers.concepts.relevance import ConceptRelevance
@@ -56,8 +55,8 @@ def make_bars(scene: Scene, found: ConceptRelevance, concepts: Sequence[int]) ->
             scene.title(concept),
             float(found.shares[concept]),
             f"{found.shares[concept]:+.1%}",
-            f"{escape(scene.title(concept))}<br>"
-            f"relevance {found.relevance[concept]:+.3g} {escape(scene.info.score_unit)}<br>"
+            f"{plain_in_chart(scene.title(concept))}<br>"
+            f"relevance {found.relevance[concept]:+.3g} {plain_in_chart(scene.info.score_unit)}<br>"
             f"{found.shares[concept]:+.1%} of all relevance<br>click for all about it",
         )
         for concept in concepts

@@ -11,7 +11,7 @@ from components.concepts.bars import Bar, choose_bar
 from components.concepts.links import CONCEPT, chart_key, close_views, open_view
 from components.following import call_dialog, called_dialog
 from components.names import current_notes, draw_history, edit_name
-from components.plain_text import plain
+from components.plain_text import plain, plain_in_chart
 from components.references.index import add_index
 from components.references.rows import COUNT, Concept, Reference, draw_until_done, follow_references, make_tiles
 from components.scene import ACTMAX, CLASS, RELMAX, Scene
@@ -77,8 +77,8 @@ def draw_classes(scene: Scene, index: Index, concept: int) -> None:
             scene.info.decision_names[klass],
             row["relevance"],
             f"{row['relevance']:+.2f}",
-            f"{scene.info.decision_names[klass]}<br>{row['samples']:.0f} pictures<br>"
-            f"for {row['positive']:+.3f}, against {row['negative']:+.3f} {scene.info.score_unit}",
+            f"{plain_in_chart(scene.info.decision_names[klass])}<br>{row['samples']:.0f} pictures<br>"
+            f"for {row['positive']:+.3f}, against {row['negative']:+.3f} {plain_in_chart(scene.info.score_unit)}",
         )
         for klass, row in zip(strongest.index.tolist(), strongest.to_dict("records"), strict=True)
     ]

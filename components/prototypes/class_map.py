@@ -9,8 +9,10 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from components.concepts.bars import shorten
 from components.figures import CLEAR, TOOLS
 from components.following import finished, follow
+from components.plain_text import plain_in_chart
 from components.prototypes.family import COLOURS, Family
 from components.prototypes.opened import draw_selection
 from components.prototypes.tags import draw_export, read_tags
@@ -123,9 +125,9 @@ def _dots(family: Family, drawn: Map, places: np.ndarray, name: str, marker: dic
     data = [
         [
             int(row),
-            one.name,
-            one.label_name or "none",
-            family.name(int(one.predicted)),
+            plain_in_chart(one.name),
+            plain_in_chart(one.label_name or "none"),
+            plain_in_chart(family.name(int(one.predicted))),
             f"{percentile:.0f}",
         ]
         for row, percentile, one in zip(rows, family.percentiles[rows], table.itertuples(index=False), strict=True)
@@ -135,7 +137,7 @@ def _dots(family: Family, drawn: Map, places: np.ndarray, name: str, marker: dic
         "mode": "markers",
         "x": drawn.places[places, 0],
         "y": drawn.places[places, 1],
-        "name": name,
+        "name": shorten(name),
         "customdata": data,
         "marker": {"size": 8, "opacity": 0.85, "line": {"width": 1, "color": "#777777"}, **marker},
         "unselected": {"marker": {"opacity": 0.2}},

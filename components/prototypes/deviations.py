@@ -14,6 +14,7 @@ from components.concepts.bars import AGAINST_WORDS, FOR_WORDS, Bar, draw_bars, t
 from components.figures import BARE
 from components.following import finished, follow
 from components.heatmap import describe
+from components.plain_text import plain_in_chart
 from components.prototypes.family import Family
 from components.references.rows import Concept, Reference, draw_until_done, follow_references, make_tiles
 from components.references.samples import draw_here
@@ -39,7 +40,7 @@ def draw_bars_of(
             scene.title(concept),
             float(deviation[concept]),
             tell_points(float(usual[concept]), float(usual[concept] + deviation[concept])),
-            f"{scene.title(concept)}<br>{tell_use(float(deviation[concept]), float(usual[concept]))}",
+            f"{plain_in_chart(scene.title(concept))}<br>{tell_use(float(deviation[concept]), float(usual[concept]))}",
         )
         for concept in concepts
     ]

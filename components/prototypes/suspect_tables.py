@@ -15,7 +15,7 @@ from components.prototypes.tags import draw_export, read_tags
 from components.prototypes.verdict import choose_thresholds
 from components.references.index import draw_index, find_references
 from components.scene import indexed_layers
-from components.session import Workspace, open_picture
+from components.session import Workspace, open_picture, source_for_link
 from explainers.errors import ImageError
 from explainers.index import Index
 from explainers.index.building import start
@@ -123,12 +123,12 @@ def show(table: pd.DataFrame, key: str) -> list[int]:
 def draw_batch(family: Family, workspace: Workspace) -> None:
     """Check the pictures in the strip against the strategies of the reference pictures; raises LightboxError."""
     st.caption(
-        f"Are the {len(workspace.pictures):,} pictures in the strip like those of the reference set? Add your own in "
+        f"Are the {len(workspace.rows):,} pictures in the strip like those of the reference set? Add your own in "
         "the sidebar to check them. Each is judged for the class that the model sees in it."
     )
     scene, thresholds = family.scene, choose_thresholds()
     layers = indexed_layers(scene.model, scene.layer)
-    references = find_references(workspace.turn_to(list(workspace.pictures)), layers)
+    references = find_references(workspace.turn_to([workspace.pictures[row] for row in sorted(workspace.rows)]), layers)
     builds = st.session_state.setdefault("builds", {})
     if references.open() is None and references.store not in builds:
         words = f"Check {len(references.samples):,} pictures"
@@ -168,7 +168,7 @@ def tabulate_batch(family: Family, workspace: Workspace, batch: Index, threshold
 def open_decision(place: int) -> None:
     """Go to the decision on a picture of the strip."""
     st.session_state["picture"], st.session_state["next_view"] = place, DECISION
-    st.switch_page("pages/prototypes.py", query_params={})
+    st.switch_page("pages/prototypes.py", query_params=source_for_link())
 
 
 def _thumbnail(family: Family, workspace: Workspace, name: str) -> str:

@@ -12,6 +12,7 @@ import streamlit as st
 import sample_models
 from components.belongings import private_folder, use
 from components.following import begin_anew, stop_ticking, wait
+from components.plain_text import plain
 from components.scene import Scene, indexed_layers
 from components.session import Workspace
 from components.telling_errors import tell_error
@@ -69,6 +70,8 @@ def reference_set(pictures: Sequence[Sample | Picture]) -> tuple[str, Sequence[S
     for model in sample_models.models().values():
         if pictures is model.pictures:
             return model.name, model.references
+        if pictures is model.tests and model.tests:
+            return f"tests of {model.name}", model.tests
     samples = [
         Upload(entry.name, label=entry.label, picture=entry) if isinstance(entry, Picture) else entry
         for entry in pictures[:LIMIT]
@@ -89,7 +92,7 @@ def add_index(scene: Scene, workspace: Workspace, seconds: float = SLOW) -> Scen
         pace = paces[scene.info.digest] = min(seconds, paces.get(scene.info.digest, seconds))
         index = draw_index(scene.model, layers, find_references(workspace, layers), pace)
     except SelectionError as error:
-        st.info(f"No reference samples for this layer: {error}", icon=":material/info:")
+        st.info(f"No reference samples for this layer: {plain(str(error))}", icon=":material/info:")
         return scene
     return replace(scene, index=index)
 
@@ -109,7 +112,7 @@ def draw_index(model: Any, layers: Sequence[str], references: References, second
     if rows < whole and not built:
         _offer(model, layers, references, builds, rows, seconds)
     for sentence in (*(index.notes if index else ()), *(built.unreadable[:3] if built else ())):
-        st.caption(sentence)
+        st.caption(plain(sentence))
     return index
 
 

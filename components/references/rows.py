@@ -14,6 +14,7 @@ from jaxtyping import Float32, UInt8
 
 from components.following import follow, settle, stop_ticking
 from components.heatmap import describe
+from components.plain_text import plain
 from components.references.samples import draw_here, draw_reference
 from components.scene import ACTMAX, CLASS, Scene
 from components.session import open_picture
@@ -147,16 +148,16 @@ def read_heatmap(concept: int, reference: Reference) -> Float32[np.ndarray, "h w
 @st.dialog("Reference samples", width="large", icon=":material/zoom_in:", on_dismiss="rerun")
 def look_closer(scene: Scene, concept: int, references: Sequence[Reference]) -> None:
     """Show reference samples whole, each beside where the concept is in it."""
-    st.markdown(f"**{scene.title(concept)}** · {scene.layer}")
+    st.markdown(f"**{plain(scene.title(concept))}** · {plain(scene.layer)}")
     for start in range(0, len(references), 4):
         part = references[start : start + 4]
         names = [(reference.picture.name, tell_reference(scene, scene.layer, concept, reference)) for reference in part]
         crops = [scene.info.preprocessing.view(reference.picture) for reference in part]
-        plain = [
+        whole = [
             encode_once((reference.picture.digest, "plain"), partial(np.asarray, crop))
             for reference, crop in zip(part, crops, strict=True)
         ]
-        draw_tiles(None, [Tile(address, *words) for address, words in zip(plain, names, strict=True)], 4, grow=False)
+        draw_tiles(None, [Tile(address, *words) for address, words in zip(whole, names, strict=True)], 4, grow=False)
         drawn = [
             encode_once(
                 (scene.info.digest, reference.picture.digest, scene.layer, concept, "whole"),

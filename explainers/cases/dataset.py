@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pandas as pd
 
@@ -29,7 +30,12 @@ class Dataset:
     boxes: Mapping[int, Sequence[Box]] = field(default_factory=dict)
     order: tuple[str, ...] = ()
 
-    @property
+    @cached_property
+    def names(self) -> Sequence[str]:
+        """The names of the pictures."""
+        return [entry.name for entry in self.entries]
+
+    @cached_property
     def private(self) -> bool:
         """Whether any of it was uploaded, so that nothing of it may stand in a link."""
         return any(isinstance(entry, Picture) for entry in self.entries)

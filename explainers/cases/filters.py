@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -14,6 +13,8 @@ from urllib.parse import parse_qsl, urlencode
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
+
+from explainers.labels import compose, fold
 
 #: Columns of metadata are called so in the table of cases.
 METADATA = "data."
@@ -142,10 +143,12 @@ def _tell_values(column: str, values: Sequence[str]) -> str:
 
 
 def _tell_range(column: str, low: float, high: float) -> str:
-    share = column == "confidence"
-    low, high = (100 * low, 100 * high) if share else (low, high)
-    words = f"{low:.6g} or more" if high == inf else f"{low:.6g} to {high:.6g}"
-    return f"{title_of_column(column)} {words if low > -inf else f'up to {high:.6g}'}{' %' * share}"
+    factor, unit = (100, " %") if column == "confidence" else (1, "")
+    ends = [f"{factor * end:.6g}" for end in (low, high)]
+    if low == -inf:
+        return f"{title_of_column(column)} up to {ends[1]}{unit}"
+    words = f"{ends[0]}{unit} or more" if high == inf else f"{ends[0]} to {ends[1]}{unit}"
+    return f"{title_of_column(column)} {words}"
 
 
 def _read_range(text: str) -> tuple[float, float] | None:
@@ -155,13 +158,6 @@ def _read_range(text: str) -> tuple[float, float] | None:
     except ValueError:
         return None
     return None if isnan(low) or isnan(high) or low > high else (low, high)
-
-
-def fold(text: str) -> str:
-    """Write a text so that what a person takes for the same text is the same."""
-    if text.isascii():
-        return text.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
 def _has_words(names: pd.Series[Any], text: str) -> Bool[np.ndarray, " row"]:
@@ -174,7 +170,7 @@ def _has_value(column: pd.Series[Any], values: Sequence[str]) -> Bool[np.ndarray
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         found = column.isin([number for number in map(_read_number, values) if number is not None])
         return (found | (column.isna() if "" in values else False)).to_numpy(bool)
-    wanted, cells = frozenset(values), column.tolist()
+    wanted, cells = frozenset(map(compose, values)), column.tolist()
     meets = {cell: not wanted.isdisjoint(values_of(cell)) for cell in set(cells)}
     return np.fromiter(map(meets.__getitem__, cells), bool, len(cells))
 
@@ -187,14 +183,14 @@ def _is_within(column: pd.Series[Any], low: float, high: float) -> Bool[np.ndarr
 
 
 def values_of(cell: Any) -> tuple[str, ...]:
-    """The values in a cell as texts, those of a tuple each; ("",) where nothing is known."""
+    """The values in a cell as texts in NFC, those of a tuple each; ("",) where nothing is known."""
     if isinstance(cell, tuple):
-        return cell or ("",)
+        return tuple(map(compose, cell)) or ("",)
     if isinstance(cell, str):
-        return (cell,)
+        return (compose(cell),)
     if cell is None or cell is pd.NA or cell != cell:
         return ("",)
-    return (f"{cell:g}" if isinstance(cell, float) else str(cell),)
+    return (str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell),)
 
 
 def _read_number(text: str) -> float | None:

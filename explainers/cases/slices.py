@@ -14,6 +14,7 @@ from explainers.cases.filters import METADATA, Filter, title_of_column, values_o
 from explainers.cases.intervals import Z, wilson
 from explainers.cases.outcomes import Outcomes
 from explainers.outputs import FINDINGS
+from explainers.tables import write_csv
 
 #: Of fewer pictures a slice says nothing.
 FEWEST = 5
@@ -23,9 +24,6 @@ NUMBERS, CROSSED = 8, 24
 
 #: How much of two slices' cases together must be in both for one to stand for the other, and how many others are named.
 ALIKE, NAMED = 0.9, 3
-
-#: The columns whose cells hold several values, which may be crossed with one another.
-SEVERAL = ("tags", "truth")
 
 #: Below this share of false alarms a slice is said to fail.
 ALARM = 0.05
@@ -95,8 +93,8 @@ def find_slices(outcomes: Outcomes, table: pd.DataFrame) -> Slices:
 
     The test is Fisher's exact one, of numbers Mann and Whitney's, each whether the slice is worse; q is p corrected for
     the number of slices (Benjamini and Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x). Where two columns cross
-    a slice is listed if it is also worse than the others that have one of its two values, by the same tests; of several
-    of nearly the same cases, the one whose columns come first.
+    a slice is listed if it is also worse than the others that have one of its two values, by Fisher's test, of numbers
+    Welch's; of several of nearly the same cases, the one whose columns come first.
     """
     known = np.flatnonzero(outcomes.known)
     judged = outcomes[known]
@@ -114,7 +112,7 @@ def find_slices(outcomes: Outcomes, table: pd.DataFrame) -> Slices:
 
 
 def find_levels(table: pd.DataFrame, outcomes: Outcomes) -> Iterator[Levels]:
-    """List the columns by which cases are cut: those of metadata, tags, and what labels say; what repeats labels last."""
+    """List the columns by which cases are cut: metadata, tags, what labels say, and last what repeats these."""
     label = read_levels(table["label"])
     metadata = [read_levels(table[column]) for column in table.columns if column.startswith(METADATA)]
     repeats = [np.array_equal(one.places, label.places) for one in metadata]
@@ -249,18 +247,26 @@ class Counts:
     def compare_with_parents(self) -> Float64[np.ndarray, " slice"]:
         """The same in place of the rest for those that share one value, the worse comparison of both; 1 for singles."""
         counts, sums = self.has.sum(axis=0), self.scores.values @ self.has
+        squares = self.scores.values**2 @ self.has
         found = np.zeros(len(self.count))
         for parent in (self.first, self.second):
             if self.scores.is_number:
-                rest = counts[parent] - self.count
-                mean = np.divide(
-                    sums[parent] - self.sums["score"], rest, out=np.full(len(rest), np.inf), where=rest > 0
-                )
-                p = np.where(mean < self.values, self.compare(), 1.0)
+                p = self.welch(counts[parent], sums[parent], squares[parent])
             else:
                 p = self.scores.p(self.count, self.sums["score"], counts[parent], sums[parent])
             found = np.maximum(found, p)
         return np.where(self.first == self.second, 1.0, found)
+
+    def welch(self, total: np.ndarray, summed: np.ndarray, squared: np.ndarray) -> Float64[np.ndarray, " slice"]:
+        """How probable so large a mean is beside the others of a total, by Welch's test for many; 1 for few others."""
+        from scipy.stats import norm
+
+        few = total - self.count < FEWEST
+        rest = np.where(few, FEWEST, total - self.count)
+        means = self.values, (summed - self.sums["score"]) / rest
+        inside = (self.sums["square"] / self.count - means[0] ** 2).clip(0) / (self.count - 1)
+        outside = ((squared - self.sums["square"]) / rest - means[1] ** 2).clip(1e-12) / (rest - 1)
+        return np.where(few, 1.0, norm.sf((means[0] - means[1]) / np.sqrt(inside + outside)))
 
     def cases(self, row: int) -> Bool[np.ndarray, " case"]:
         """The cases of a slice."""
@@ -273,26 +279,38 @@ class Counts:
 
 def count(levels: Sequence[Levels], scores: Scores) -> Counts:
     """Count the cases of each value and each pair of values, singles first, pairs in the order of columns."""
-    conditions = tuple(condition for one in levels for condition in one.conditions)
-    column = np.repeat(np.arange(len(levels)), [len(one.conditions) for one in levels])
-    wide = np.repeat([len(one.conditions) > CROSSED for one in levels], [len(one.conditions) for one in levels])
-    has = np.zeros((len(scores.values), len(conditions)))
-    for one, start in zip(levels, np.searchsorted(column, np.arange(len(levels))).tolist(), strict=True):
-        rows = np.flatnonzero(one.places >= 0)
-        has[rows, start + one.places[rows]] = 1
-    enough = np.flatnonzero(has.sum(axis=0) >= FEWEST)
-    has, conditions = has[:, enough], tuple(conditions[place] for place in enough)
-    column, crossed = column[enough], ~wide[enough]
-    first, second = np.triu_indices(len(conditions), 1)
-    names = np.array([one.column + "\0" * (one.column in SEVERAL) for one in conditions], object)
-    kept = crossed[first] & crossed[second] & (column[first] != column[second]) & (names[first] != names[second])
-    places = np.arange(len(conditions))
-    first, second = np.concatenate([places, first[kept]]), np.concatenate([places, second[kept]])
+    has, conditions, crossed = mark(levels, len(scores.values))
+    narrow, singles = np.flatnonzero(crossed), np.arange(len(conditions))
+    names = np.array([conditions[place].column for place in narrow], object)
+    rows, columns = np.triu_indices(len(narrow), 1)
+    rows, columns = (places[names[rows] != names[columns]] for places in (rows, columns))
+    first, second = np.concatenate([singles, narrow[rows]]), np.concatenate([singles, narrow[columns]])
     marks = np.random.default_rng(0).integers(1, 2**40, len(has)).astype(np.float64)
-    weights = {"score": scores.values, "square": scores.values**2, "rank": scores.ranks, "mark": marks}
-    sums = {name: (has.T @ (has * values[:, None]))[first, second] for name, values in weights.items()}
-    counted = Counts(has, conditions, scores, first, second, (has.T @ has)[first, second], sums)
+    weights = {"count": np.ones(len(has)), "score": scores.values, "square": scores.values**2}
+    weights |= {"rank": scores.ranks, "mark": marks}
+    both = has[:, narrow]
+    sums = {
+        name: np.concatenate([values @ has, (both.T @ (both * values[:, None]))[rows, columns]])
+        for name, values in weights.items()
+        if scores.is_number or name not in ("square", "rank")
+    }
+    counted = Counts(has, conditions, scores, first, second, sums.pop("count"), sums)
     return counted.take(np.flatnonzero(counted.count >= FEWEST))
+
+
+def mark(
+    levels: Sequence[Levels], cases: int
+) -> tuple[Float64[np.ndarray, "case value"], Conditions, Bool[np.ndarray, " value"]]:
+    """Tell which of the values that are frequent enough each case has, and which are crossed with others."""
+    columns, conditions, crossed = list[np.ndarray](), list[Condition](), list[bool]()
+    for one in levels:
+        counts = np.bincount(one.places[one.places >= 0], minlength=len(one.conditions))
+        for place in np.flatnonzero(counts >= FEWEST).tolist():
+            columns.append(one.places == place)
+            conditions.append(one.conditions[place])
+            crossed.append(len(one.conditions) <= CROSSED)
+    has = np.array(columns, np.float64).reshape(len(columns), cases).T
+    return np.ascontiguousarray(has), tuple(conditions), np.array(crossed, bool)
 
 
 def count_small(levels: Iterable[Levels]) -> Mapping[str, int]:
@@ -410,3 +428,12 @@ def cross(outcomes: Outcomes, table: pd.DataFrame, first: str, second: str) -> C
     sums = np.bincount(places, scores, minlength=len(counts))
     values = np.divide(sums, counts, out=np.full(len(counts), np.nan), where=counts > 0)
     return Crossing(rows, columns, counts.reshape(shape), values.reshape(shape))
+
+
+def write_slices(slices: Slices) -> bytes:
+    """Write slices as CSV."""
+    columns = ["slice", "count", "right", "value", "low", "high", "rest", "p", "q", "nearly the same"]
+    rows = (
+        (*row, "; ".join(same)) for row, same in zip(slices.table.itertuples(index=False), slices.same, strict=True)
+    )
+    return write_csv(columns, rows)

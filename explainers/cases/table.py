@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from explainers.cases.predictions import Predictions
 from explainers.images import Picture
 from explainers.info import ModelInfo
 from explainers.outputs import NUMBERS
+from explainers.tables import write_csv
 
 
 def tabulate(
@@ -58,3 +60,15 @@ def find_digests(dataset: Dataset, predictions: Predictions | None) -> Sequence[
     if predictions is not None:
         return predictions.digests
     return [entry.digest if isinstance(entry, Picture) else "" for entry in dataset.entries]
+
+
+def write_cases(table: pd.DataFrame) -> bytes:
+    """Write a table of cases as CSV; several values of a cell stand with a semicolon between them."""
+    columns = [str(column).removeprefix(METADATA) for column in table.columns]
+    return write_csv(columns, (tuple(map(_write_cell, row)) for row in table.itertuples(index=False, name=None)))
+
+
+def _write_cell(cell: Any) -> Any:
+    if isinstance(cell, tuple):
+        return "; ".join(cell)
+    return "" if isinstance(cell, float) and np.isnan(cell) else cell

@@ -10,28 +10,33 @@ import re
 
 import numpy as np
 import pydicom
-from jaxtyping import Real, UInt8
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi
-from pydicom.pixels.utils import pixel_array
-from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
-
-from explainers.errors import ImageError
-from explainers.images.picture import (
-    USUAL,
-    Picture,
-    Reading,
-    Window,
-    check_frame,
-    check_size,
-    decoding,
-    reduce_depth,
-    to_bytes,
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
 )
 
-#: The attributes that say how to show pixels, PS3.3 C.7.6.3, C.7.6.16, C.8.11.3, C.11.1 and C.11.2.
+from explainers.errors import ImageError
+from explainers.images.dicom_codestreams import guess_syntax
+from explainers.images.dicom_display import Shown, show_colours, show_grey, show_palette
+from explainers.images.dicom_header import Header
+from explainers.images.dicom_pixels import (
+    Layout,
+    compressed_frame,
+    count_frames,
+    decode_cells,
+    find_padding,
+    mask_bits,
+    read_layout,
+    settle_high,
+)
+from explainers.images.picture import USUAL, Picture, Reading, check_frame, check_size, decoding
+
+#: The attributes that say how to show pixels, PS3.3 C.7.5.1, C.7.6.3, C.7.6.16, C.8.11.3, C.11.1 and C.11.2.
 ATTRIBUTES = [
     "BitsAllocated",
     "BitsStored",
@@ -40,9 +45,13 @@ ATTRIBUTES = [
     "BurnedInAnnotation",
     "Columns",
     "DoubleFloatPixelData",
+    "DoubleFloatPixelPaddingRangeLimit",
+    "DoubleFloatPixelPaddingValue",
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
     "FloatPixelData",
+    "FloatPixelPaddingRangeLimit",
+    "FloatPixelPaddingValue",
     "GreenPaletteColorLookupTableData",
     "GreenPaletteColorLookupTableDescriptor",
     "HighBit",
@@ -51,6 +60,9 @@ ATTRIBUTES = [
     "PerFrameFunctionalGroupsSequence",
     "PhotometricInterpretation",
     "PixelData",
+    "PixelPaddingRangeLimit",
+    "PixelPaddingValue",
+    "PixelPresentation",
     "PixelRepresentation",
     "PlanarConfiguration",
     "RedPaletteColorLookupTableData",
@@ -69,6 +81,36 @@ ATTRIBUTES = [
     "WindowWidth",
 ]
 
+#: The first element of a data set without a preamble: groups 2 and 8, implicit or explicit, little endian.
+FIRST = re.compile(
+    rb"[\x02\x08]\0[^\xff]\0(?:(?:AE|AS|CS|DA|DS|DT|IS|LO|LT|PN|SH|ST|TM|UI|UL|US)[\0-\xff][\0\x01]"
+    rb"|(?:OB|UN|UT|SQ|UC)\0\0[\0-\xff]{4}|[\0-\xfe][\0\x01]\0\0)",
+    re.DOTALL,
+)
+
+
+def is_bare(head: bytes) -> bool:
+    """Whether a file begins like a DICOM data set without a preamble, by its first elements."""
+    first = FIRST.match(head)
+    if not first:
+        return False
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    if not explicit:
+        length = int.from_bytes(head[4:8], "little")
+        second = head[8 + length : 12 + length]
+    elif head[4:6] in (b"OB", b"UN", b"UT", b"SQ", b"UC"):
+        return True
+    else:
+        length = int.from_bytes(head[6:8], "little")
+        second = head[8 + length : 12 + length]
+    # Elements have an even length and come in the order of their tags.
+    return length % 2 == 0 and (len(second) < 4 or tag_of(head[:4]) < tag_of(second) < 0x7FE1_0000)
+
+
+def tag_of(start: bytes) -> int:
+    """The number of an element's tag."""
+    return int.from_bytes(start[:2], "little") << 16 | int.from_bytes(start[2:4], "little")
+
 
 def read_dicom(data: bytes, name: str, reading: Reading = USUAL) -> Picture:
     """Decode one frame as the standard's grey-scale pipeline shows it (PS3.3 C.11); raises ImageError.
@@ -78,28 +120,47 @@ def read_dicom(data: bytes, name: str, reading: Reading = USUAL) -> Picture:
     if DeflatedExplicitVRLittleEndian.encode() in data:
         raise ImageError(f"{name} is a deflated DICOM file, which can blow up in memory. Export it uncompressed.")
     with decoding(name, "a DICOM file"):
-        dataset = pydicom.dcmread(io.BytesIO(data), specific_tags=list(ATTRIBUTES))
-        check_decodable(name, dataset)
-        frames = int(dataset.get("NumberOfFrames") or 1)
-        index = check_frame(name, reading.frame, frames)
-        check_size(name, dataset.Columns, dataset.Rows)
-        check_codestream(dataset, index, frames)
-        take_frame_attributes(dataset, index)
-        values = pixel_array(dataset, index=index)
-        colour = dataset.SamplesPerPixel == 3 or dataset.PhotometricInterpretation == "PALETTE COLOR"
-        pixels, notes = show_colours(values, dataset) if colour else show_grey(name, values, dataset, reading.window)
-    if frames > 1:
-        notes = (f"frame {index + 1} of {frames}", *notes)
-    burned_in = dataset.get("BurnedInAnnotation")
+        header = Header(pydicom.dcmread(io.BytesIO(data), specific_tags=list(ATTRIBUTES), force=True))
+        find_syntax(name, header)
+        layout = read_layout(name, header)
+        index = check_frame(name, reading.frame, layout.frames)
+        check_size(name, layout.columns, layout.rows)
+        take_frame_attributes(header, index)
+        shown = show(name, header, layout, index, reading)
+        burned_in = header.text("BurnedInAnnotation")
+    notes = (*shown.notes, *header.notes)
+    if layout.frames > 1:
+        notes = (f"frame {index + 1} of {layout.frames}", *notes)
     if burned_in != "NO":
         notes += (f"text burned into the pixels{'' if burned_in == 'YES' else ', if any,'} stays",)
-    return Picture(name, pixels, notes=notes, frames=frames)
+    pixels = shown.pixels if shown.pixels.ndim == 3 else np.repeat(shown.pixels[..., None], 3, axis=-1)
+    return Picture(name, pixels, notes=notes, frames=layout.frames, window=shown.window)
 
 
-def check_decodable(name: str, dataset: Dataset) -> None:
-    """Raise ImageError if a file holds no pixels, or pixels in a compression that cannot be decoded."""
+def show(name: str, header: Header, layout: Layout, index: int, reading: Reading) -> Shown:
+    """Decode a frame and bring it to 8 bits."""
+    cells, layout = decode_cells(header, layout, index)
+    layout = settle_high(header, cells, layout)
+    stored = mask_bits(cells, layout)
+    if layout.samples == 3:
+        return show_colours(stored, layout)
+    if layout.interpretation == "PALETTE COLOR" and (shown := show_palette(stored, header, layout)):
+        return shown
+    padding = find_padding(cells, stored, header, layout)
+    return show_grey(name, stored, padding, header, layout, reading.window)
+
+
+def find_syntax(name: str, header: Header) -> None:
+    """Raise ImageError if a file holds no pixels, or pixels in a compression that cannot be decoded.
+
+    A file that does not name its transfer syntax gets the one that its bytes show.
+    """
+    dataset = header.dataset
     if not any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise ImageError(f"{name} is a DICOM file without a picture, such as a report. Choose one with pixel data.")
+    if not dataset.file_meta.get("TransferSyntaxUID"):
+        dataset.file_meta.TransferSyntaxUID = guess(header)
+        header.notes.append(f"the file names no transfer syntax; read as {dataset.file_meta.TransferSyntaxUID.name}")
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
         get_decoder(syntax)
@@ -108,100 +169,36 @@ def check_decodable(name: str, dataset: Dataset) -> None:
         raise ImageError(f"{name} is compressed {kind}. Export it uncompressed.") from None
 
 
-#: Where JPEG and JPEG-LS (SOF, DHP) and JPEG 2000 (SIZ) declare the size of a picture.
-SIZES = (
-    rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf\xde\xf7]...(?P<height>..)(?P<width>..)(?P<channels>.)",
-    rb"\xff\x4f\xff\x51.{4}(?P<width>.{4})(?P<height>.{4}).{24}(?P<channels>..)",
-)
+def guess(header: Header) -> UID:
+    """The transfer syntax by which a data set was read, or that its compressed pixels show."""
+    implicit, little = header.dataset.original_encoding
+    if "PixelData" in header.dataset and header.dataset["PixelData"].is_undefined_length:
+        return guess_syntax(compressed_frame(header.dataset, 0, count_frames(header)))
+    if implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if little else ExplicitVRBigEndian
 
 
-def check_codestream(dataset: Dataset, index: int, frames: int) -> None:
-    """Raise ValueError unless compressed data declare the very size that the header does.
-
-    Decoders allocate what the data ask for, so a file of a kilobyte could ask for all the memory there is.
-    """
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if not syntax.is_encapsulated or syntax == RLELossless:
-        return
-    offsets = (
-        (dataset.ExtendedOffsetTable, dataset.ExtendedOffsetTableLengths) if "ExtendedOffsetTable" in dataset else None
-    )
-    data = get_frame(dataset.PixelData, index, number_of_frames=frames, extended_offsets=offsets)
-    matches = [match for pattern in SIZES for match in re.finditer(pattern, data, re.DOTALL)]
-    found = {tuple(int.from_bytes(match[part]) for part in ("width", "height", "channels")) for match in matches}
-    if found != {(dataset.Columns, dataset.Rows, dataset.SamplesPerPixel)}:
-        raise ValueError
-
-
-def take_frame_attributes(dataset: Dataset, index: int) -> None:
+def take_frame_attributes(header: Header, index: int) -> None:
     """Copy rescale and window of one frame from where multi-frame files keep them to where plain files do."""
-    for groups in (
-        dataset.get("SharedFunctionalGroupsSequence", [])[:1],
-        dataset.get("PerFrameFunctionalGroupsSequence", [])[index : index + 1],
+    shared = header.items("SharedFunctionalGroupsSequence")[:1]
+    own = header.items("PerFrameFunctionalGroupsSequence")[index : index + 1]
+    for group in (*shared, *own):
+        for keyword in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+            for item in group.items(keyword):
+                merge(header.dataset, item.dataset)
+
+
+def merge(dataset: Dataset, item: Dataset) -> None:
+    """Put an item's elements, as they were read, into a data set."""
+    for keyword in (
+        "RescaleSlope",
+        "RescaleIntercept",
+        "WindowWidth",
+        "WindowCenter",
+        "VOILUTFunction",
+        "VOILUTSequence",
     ):
-        for group in groups:
-            for keyword in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
-                for item in group.get(keyword, []):
-                    dataset.update(item)
-
-
-def show_colours(
-    values: Real[np.ndarray, "h w *channel"], dataset: Dataset
-) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
-    """Bring RGB or palette colours to 8 bits."""
-    bits = dataset.BitsStored
-    if dataset.PhotometricInterpretation == "PALETTE COLOR":
-        values = apply_color_lut(values, dataset)[..., :3]
-        bits = 16 if values.max() > 255 else 8
-    notes = (f"the upper 8 of {bits} bits kept",) if bits > 8 else ()
-    return to_bytes(values, 0, 2**bits - 1), notes
-
-
-def show_grey(
-    name: str, values: Real[np.ndarray, "h w"], dataset: Dataset, window: Window
-) -> tuple[UInt8[np.ndarray, "h w 3"], tuple[str, ...]]:
-    """Bring greys to 8 bits, and turn MONOCHROME1 round."""
-    pixels, notes = apply_transforms(name, values, dataset, window)
-    if dataset.PhotometricInterpretation == "MONOCHROME1":
-        pixels, notes = 255 - pixels, (*notes, "turned round, for the file stores white as 0 (MONOCHROME1)")
-    return np.repeat(pixels[..., None], 3, axis=-1), notes
-
-
-def apply_transforms(
-    name: str, stored: Real[np.ndarray, "h w"], dataset: Dataset, window: Window
-) -> tuple[UInt8[np.ndarray, "h w"], tuple[str, ...]]:
-    """Apply the modality transform, then a window or look-up table or, without either, the range of the values."""
-    values = apply_modality_lut(stored, dataset)
-    if window is None and dataset.get("VOILUTSequence"):
-        bits = dataset.VOILUTSequence[0].LUTDescriptor[2]
-        looked_up = apply_voi(np.rint(values).astype(int), dataset)
-        return to_bytes(looked_up, 0, 2**bits - 1), ("look-up table of the file",)
-    if window := window or stored_window(dataset):
-        pixels = apply_window(values, window, dataset.get("VOILUTFunction") or "LINEAR")
-        return pixels, (f"window {window[0]:g}/{window[1]:g} (width/centre)",)
-    if dataset.BitsAllocated <= 8:
-        low = -(2 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0
-        ends = np.array([low, low + 2**dataset.BitsStored - 1], stored.dtype)
-        return to_bytes(values, *sorted(apply_modality_lut(ends, dataset))), ()
-    pixels, note = reduce_depth(name, values, None)
-    return pixels, (note,)
-
-
-def stored_window(dataset: Dataset) -> Window:
-    """The first window of a file, None without one."""
-    width, centre = (dataset.get(keyword) for keyword in ("WindowWidth", "WindowCenter"))
-    if width is None or centre is None:
-        return None
-    return float(np.atleast_1d(width)[0]), float(np.atleast_1d(centre)[0])
-
-
-def apply_window(
-    values: Real[np.ndarray, "h w"], window: tuple[float, float], function: str
-) -> UInt8[np.ndarray, "h w"]:
-    """Map a window to 0..255 by the function that the file names: LINEAR, LINEAR_EXACT or SIGMOID (PS3.3 C.11.2.1)."""
-    width, centre = window
-    if function.upper() == "SIGMOID":
-        return to_bytes(1 / (1 + np.exp(-4 * (values - centre) / width)), 0, 1)
-    if function.upper() == "LINEAR" and width > 1:
-        width, centre = width - 1, centre - 0.5
-    return to_bytes(values, centre - width / 2, centre + width / 2)
+        tag = pydicom.tag.Tag(keyword)
+        if tag in item:
+            dataset[tag] = item.get_item(tag)

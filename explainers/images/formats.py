@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from explainers.errors import ImageError
-from explainers.images.dicom import read_dicom
+from explainers.images.boxes import describe_boxes, sniff_boxes
+from explainers.images.dicom import is_bare, read_dicom
 from explainers.images.picture import USUAL, Picture, Reading
 from explainers.images.raster import read_raster
 
-ACCEPTED = "PNG, JPEG, TIFF, WebP, BMP, GIF or DICOM"
+ACCEPTED = "PNG, JPEG, TIFF, WebP, BMP, GIF, HEIC, AVIF, JPEG XL or DICOM"
 
 SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -19,6 +20,8 @@ SIGNATURES = {
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",
     b"BM": "BMP",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",
     b"PK\x03\x04": "ZIP",
     b"PK\x05\x06": "ZIP",
 }
@@ -40,11 +43,12 @@ OTHERS = {
 
 def sniff(head: bytes) -> str | None:
     """Tell the format of a file from at least its first 132 bytes; None if Lightbox does not read it."""
-    if head[128:132] == b"DICM":
+    if head[128:132] == b"DICM" or is_bare(head):
         return "DICOM"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
-    return next((kind for signature, kind in SIGNATURES.items() if head.startswith(signature)), None)
+    known = next((kind for signature, kind in SIGNATURES.items() if head.startswith(signature)), None)
+    return known or sniff_boxes(head)
 
 
 def read_file(data: bytes, name: str, reading: Reading = USUAL) -> Picture:
@@ -64,7 +68,7 @@ def read_file(data: bytes, name: str, reading: Reading = USUAL) -> Picture:
 def describe(data: bytes) -> str:
     """Say in words what a file is that is no picture."""
     if data[4:8] == b"ftyp":
-        return "a HEIC, AVIF or video file"
+        return describe_boxes(data)
     return next(
         (words for signature, words in OTHERS.items() if data.startswith(signature)), "in no known picture format"
     )

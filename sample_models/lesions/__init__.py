@@ -2,7 +2,7 @@
 
 from sample_models.lesions.drawing import ARTIFACTS, CLASSES, Lesion, draw
 from sample_models.lesions.rule import COLOURS, STRUCTURES, Findings
-from sample_models.lesions.splits import SPLITS, Case, LesionSample, samples, split, wrong_labels
+from sample_models.lesions.splits import SPLITS, Case, LesionSample, list_facts, samples, split, wrong_labels
 
 __all__ = [
     "ARTIFACTS",
@@ -15,6 +15,7 @@ __all__ = [
     "Lesion",
     "LesionSample",
     "draw",
+    "list_facts",
     "samples",
     "split",
     "wrong_labels",

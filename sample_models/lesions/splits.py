@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,6 +111,15 @@ def samples(name: str, count: int | None = None, size: int = 224) -> Samples:
         LesionSample(f"{name}-{row:04}", case, size, label=case.label, caption=_caption(case))
         for row, case in enumerate(split(name, count))
     )
+
+
+def list_facts(pictures: Samples) -> Mapping[str, list[str]]:
+    """List what is known of drawn lesions, by column: the split, whether each artifact is there, and the true class."""
+    drawn = [picture for picture in pictures if isinstance(picture, LesionSample)]
+    facts = {"split": [picture.name.rpartition("-")[0] for picture in drawn]}
+    for kind in ARTIFACTS:
+        facts[kind] = ["yes" if kind in picture.case.artifacts else "no" for picture in drawn]
+    return facts | {"truth": [CLASSES[picture.case.malignant] for picture in drawn]}
 
 
 def _caption(case: Case) -> str:
