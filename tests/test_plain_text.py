@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from components.plain_text import plain, plain_in_chart
+from explainers.graph.class_names import read_class_names
 from tests.conftest import ROOT
 from tests.hostile_names import NAMES
 
@@ -101,3 +102,7 @@ def test_a_plain_name_can_be_sent_is_one_line_and_keeps_its_letters() -> None:
             assert len(kept.encode().splitlines()) == 1
     assert plain("a_*b*_c.png") == r"a\_\*b\*\_c\.png"
     assert plain("naïve 猫 7") == plain_in_chart("naïve 猫 7") == "naïve 猫 7"
+
+
+def test_class_names_with_halves_of_letters_can_be_sent() -> None:
+    assert read_class_names(rb'["\ud800x", "y"]', "names.json") == ("?x", "y")
