@@ -1,4 +1,4 @@
-"""Lightbox from the command line: ``python -m explainers ask|attribute|index|prototypes|models|methods|questions``."""
+"""Lightbox from the command line: ``python -m explainers COMMAND``, see ``python -m explainers --help``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from explainers.errors import LightboxError, SelectionError
 from explainers.info import ModelInfo
 from explainers.jobs import Progress
-from explainers.options import add_options, name_parts, read_parameters, read_subject
+from explainers.options import add_options, name_parts, read_dataset, read_parameters, read_subject
 from explainers.parameters import Parameter
 from explainers.predictions import Prediction
 from explainers.questions import Question, questions
@@ -39,6 +39,10 @@ INDEX: Mapping[str, Any] = {
     "--composite": {"default": "automatic", "help": "the rules of relevance (default: automatic)"},
     "--batch": {"type": int, "default": 16, "help": "images that go through the network at once (default: 16)"},
     "--dask": {"default": "", "metavar": "ADDRESS", "help": "compute on the workers of this Dask scheduler"},
+}
+FAILURES: Mapping[str, Any] = {
+    "--out": {"type": Path, "metavar": "CASES.CSV", "help": "where to write a row for each image"},
+    "--slices": {"type": int, "default": 10, "help": "how many of the worst slices are told (default: 10)"},
 }
 PROTOTYPES: Mapping[str, Any] = {
     "--class": {"dest": "target", "default": "predicted", "help": "predicted, a class name or a class index"},
@@ -193,6 +197,39 @@ def build_index(options: Namespace) -> None:
     layers = given or [list_layers(about.model).default]
     chosen = {"composite": options.composite, "batch": options.batch, "cluster": options.dask}
     job = building.start(about.model, about.samples, options.out, layers, **chosen)
+    built = wait_for(job)
+    for sentence in (*built.notes, *built.unreadable):
+        print(sentence, file=sys.stderr)
+    print(f"{built.added} of {len(about.samples)} images added to {options.out}")
+
+
+def tell_failures(options: Namespace) -> None:
+    """Print how right a model is on many images and for whom it fails; write the cases where that is asked for."""
+    from explainers.asking import ask
+    from explainers.cases.figures import summarise, why_nothing
+    from explainers.cases.outcomes import find_outcomes
+    from explainers.cases.predictions import PredictAll, ask_about
+    from explainers.cases.report import tell_figure, tell_slices, tell_summary
+    from explainers.cases.table import tabulate, write_cases
+    from explainers.subjects import Network
+
+    about = read_subject(Network, options)
+    dataset = read_dataset(options, {"model": about.model})
+    predictions = wait_for(ask(PredictAll(), ask_about(about.model, dataset.entries)))
+    outcomes = find_outcomes(about.info, dataset, predictions)
+    table = tabulate(about.info, dataset, predictions, {}, outcomes)
+    for sentence in predictions.unreadable:
+        print(sentence, file=sys.stderr)
+    if options.out:
+        options.out.write_bytes(write_cases(table))
+    if reason := why_nothing(outcomes):
+        raise SelectionError(reason)
+    print(*tell_summary(outcomes, table), *map(tell_figure, summarise(outcomes)), sep="\n")
+    print(*tell_slices(outcomes, table, options.slices), sep="\n")
+
+
+def wait_for(job: Any) -> Any:
+    """Wait for the end of a computation and show how far it is; stopped by Ctrl-C it keeps what was done."""
     try:
         while not job.wait(0.5):
             show_progress(job.steps)
@@ -201,10 +238,7 @@ def build_index(options: Namespace) -> None:
     finally:
         if sys.stderr.isatty():
             print(file=sys.stderr)
-    built = job.result()
-    for sentence in (*built.notes, *built.unreadable):
-        print(sentence, file=sys.stderr)
-    print(f"{built.added} of {len(about.samples)} images added to {options.out}")
+    return job.result()
 
 
 def show_progress(steps: Progress) -> None:
@@ -245,6 +279,9 @@ COMMANDS: Mapping[str, tuple[Any, tuple[str, ...], Mapping[str, Any], str]] = {
     "index": (
         build_index, ("model", "samples"), INDEX,
         "store what a model uses in each image of a folder; run again to go on",
+    ),
+    "failures": (
+        tell_failures, ("model", "samples"), FAILURES, "say how right a model is on many images, and for whom it fails",
     ),
     "prototypes": (
         judge_image, ("model", "picture", "index", "layer"), PROTOTYPES,

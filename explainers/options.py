@@ -16,6 +16,7 @@ from explainers.subjects import S, Subject
 
 if TYPE_CHECKING:
     from explainers.cases.arranging import Arrangement, Choice, Material
+    from explainers.cases.dataset import Dataset
 
 #: What has been read so far, by the subject's field.
 About = Mapping[str, Any]
@@ -138,7 +139,7 @@ def read_samples(options: Namespace, about: About) -> Any:
     import sample_models
 
     if options.data:
-        return label_samples(options, about)
+        return arrange_samples(options, about).entries
     if options.table or options.label or options.classes_from_folders:
         raise SelectionError("--table, --label and --classes-from-folders are about a folder. Give it with --data.")
     if options.model not in sample_models.models():
@@ -146,7 +147,18 @@ def read_samples(options: Namespace, about: About) -> Any:
     return sample_models.models()[options.model].references
 
 
-def label_samples(options: Namespace, about: About) -> Any:
+def read_dataset(options: Namespace, about: About) -> Dataset:
+    """Read all that is known of the images of the folder; without one, of those that a sample model is tested on."""
+    import sample_models
+    from explainers.cases.dataset import Dataset
+
+    if options.data:
+        return arrange_samples(options, about)
+    samples, known = read_samples(options, about), sample_models.models()[options.model]
+    return Dataset(known.tests or samples, known.describe(known.tests or samples))
+
+
+def arrange_samples(options: Namespace, about: About) -> Dataset:
     """List the images of the folder with labels from folders or tables; says on standard error how."""
     from explainers import images
     from explainers.cases.arranging import arrange, read_material
@@ -162,7 +174,7 @@ def label_samples(options: Namespace, about: About) -> Any:
         found = arrange(samples, material, class_names, choose_labels(found, material, labels))
     for note in found.dataset.notes if attachments else ():
         print(note, file=sys.stderr)
-    return found.dataset.entries
+    return found.dataset
 
 
 def choose_labels(found: Arrangement, material: Material, labels: tuple[str, ...]) -> Choice:

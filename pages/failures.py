@@ -19,10 +19,9 @@ with telling_errors():
     if not workspace.pictures:
         draw_empty()
         st.stop()
-    predictions = ask_all(workspace)
-    if predictions is None:
+    if ask_all(workspace) is None:
         st.stop()
-    evaluation = choose_finding(evaluate(workspace, predictions))
+    evaluation = choose_finding(evaluate(workspace))
     if draw_answer(evaluation):
         draw_figures(evaluation.figures)
         left, right = st.columns([3, 2], gap="large")

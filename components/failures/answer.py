@@ -10,6 +10,8 @@ import streamlit as st
 from components.failures.evaluation import Evaluation
 from components.plain_text import plain
 from explainers.cases.figures import Figure, tell_unmatched, why_nothing
+from explainers.cases.filters import Filter
+from explainers.cases.report import tell_ends, tell_share, tell_value
 
 STYLE = """<style>
 dl.lightbox-figures {display: grid; padding: 0 !important; width: 100%; gap: 8px;
@@ -32,12 +34,13 @@ def draw_answer(evaluation: Evaluation) -> bool:
     if reason := why_nothing(evaluation.outcomes):
         st.markdown("# Where does it fail?")
         draw_reason(evaluation, reason)
+        draw_filtered(evaluation)
         return False
     st.markdown(f"# {tell_whole(evaluation)}")
     st.markdown(tell_worst(evaluation))
-    left = [tell_left(evaluation), tell_filtered(evaluation)]
-    if any(left):
-        st.caption(" ".join(sentence for sentence in left if sentence))
+    if left := tell_left(evaluation):
+        st.caption(left)
+    draw_filtered(evaluation)
     return True
 
 
@@ -58,30 +61,11 @@ def draw_reason(evaluation: Evaluation, reason: str) -> None:
     st.info(f"{plain(reason)} {LABELS}", icon=":material/info:")
 
 
-def tell_share(share: float) -> str:
-    """Write a share in per cent; only all is 100 %, and only nothing 0 %."""
-    rounded = round(100 * share)
-    if (rounded == 100 and share < 1) or (rounded == 0 and share > 0):
-        return f"{100 * share:.1f} %" if 0.0005 <= share < 0.9995 else ("over 99.9 %" if share > 0.5 else "under 0.1 %")
-    return f"{rounded} %"
-
-
-def tell_value(value: float, unit: str) -> str:
-    """Write a figure: a share in per cent, else with its unit."""
-    return tell_share(value) if unit == "%" else f"{value:.3g} {unit}".rstrip()
-
-
-def tell_ends(low: float, high: float, unit: str) -> str:
-    """Write an interval, fit for Markdown; the unit of shares once."""
-    first = tell_value(low, unit)
-    return plain(f"{first.removesuffix(' %') if unit == '%' else first} to {tell_value(high, unit)}")
-
-
 def tell_whole(evaluation: Evaluation) -> str:
     """Say how right the model is, fit for Markdown."""
     first, outcomes = evaluation.figures[0], evaluation.outcomes
     whole = first.value or 0.0
-    ends = tell_ends(first.low or 0.0, first.high or 0.0, first.unit)
+    ends = plain(tell_ends(first.low or 0.0, first.high or 0.0, first.unit))
     if outcomes.is_number:
         return f"The model is off by {plain(tell_value(whole, first.unit))} on average ({ends})"
     what = "in all findings of" if outcomes.by_finding else "in"
@@ -100,7 +84,7 @@ def tell_worst(evaluation: Evaluation) -> str:
     worst = slices.table.iloc[0]
     unit = evaluation.figures[0].unit
     share = "off by " if evaluation.outcomes.is_number else ""
-    ends = tell_ends(worst["low"], worst["high"], unit)
+    ends = plain(tell_ends(worst["low"], worst["high"], unit))
     more = len(slices.failing) - 1
     others = f" So it does in {more:,} more slice{'s' * (more > 1)}." if more else ""
     return (
@@ -123,10 +107,18 @@ def tell_left(evaluation: Evaluation) -> str:
     return plain(said.rstrip(".")) + "." * bool(said)
 
 
-def tell_filtered(evaluation: Evaluation) -> str:
-    """Say that the filter leaves pictures out, fit for Markdown."""
+def draw_filtered(evaluation: Evaluation) -> None:
+    """Say that the filter leaves pictures out, with a way to take all in."""
     shown, count = len(evaluation.rows), len(evaluation.workspace.pictures)
-    return plain(evaluation.base.sentence(shown, count)) + "." if shown < count else ""
+    if shown < count:
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.markdown(f":material/filter_alt: {plain(evaluation.base.sentence(shown, count))}.", width="content")
+            st.button("Show all", key="fail_all", type="tertiary", icon=":material/close:", on_click=show_all)
+
+
+def show_all() -> None:
+    """Let the filter let everything through, in a callback."""
+    st.session_state["filter"] = Filter()
 
 
 def draw_figures(figures: Sequence[Figure]) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from components.belongings import use
+from components.cases import Asked, ask_about_all, current_predictions
 from components.following import begin_anew, finished, follow, forget, stop_ticking, wait
+from components.references.index import say_seconds
 from components.session import Workspace
 from components.telling_errors import tell_error
-from explainers.asking import identify
 from explainers.cache import Job
-from explainers.cases.predictions import CHUNK, PredictAll, Predictions, ask_about, find_predictions
+from explainers.cases.predictions import CHUNK, PredictAll, Predictions
 from explainers.errors import CancelledError, LightboxError
 from explainers.index.subjects import ManyInputs
 
@@ -25,39 +24,27 @@ TICK = 1.0
 
 def ask_all(workspace: Workspace) -> Predictions | None:
     """Give what the model says of all pictures; None while that is computed, asked for, or was stopped."""
-    about = subject_of(workspace)
-    if (known := find_predictions(about)) is not None:
+    if (known := current_predictions(workspace)) is not None:
         return known
     st.markdown("# Where does it fail?")
-    if len(about.samples) > LIMIT and not _is_wanted(about):
-        _offer(about)
+    asked = ask_about_all(workspace)
+    if len(asked.about.samples) > LIMIT and asked.key not in st.session_state.get("wanted_predictions", ()):
+        _offer(asked)
         return None
-    (job,) = follow("predictions", [(PredictAll(), about)])
+    (job,) = follow("predictions", [(PredictAll(), asked.about)])
     if not wait([job]):
-        st.fragment(_draw_progress, run_every=TICK)(job, len(about.samples))
+        st.fragment(_draw_progress, run_every=TICK)(job, len(asked.about.samples))
         return None
-    return _end(job, about)
+    return _end(job, asked.about)
 
 
-def subject_of(workspace: Workspace) -> ManyInputs:
-    """What is asked about: made once for the same pictures and model."""
-    made: tuple[Any, Any, ManyInputs] | None = st.session_state.get("all_inputs")
-    if made is None or made[0] is not workspace.dataset or made[1] is not workspace.model:
-        made = workspace.dataset, workspace.model, ask_about(workspace.model, workspace.pictures)
-        st.session_state["all_inputs"] = made
-    return made[2]
+def _want(key: str) -> None:
+    st.session_state.setdefault("wanted_predictions", set()).add(key)
 
 
-def _is_wanted(about: ManyInputs) -> bool:
-    return identify(PredictAll(), about) in st.session_state.get("wanted_predictions", ())
-
-
-def _want(about: ManyInputs) -> None:
-    st.session_state.setdefault("wanted_predictions", set()).add(identify(PredictAll(), about))
-
-
-def _offer(about: ManyInputs) -> None:
+def _offer(asked: Asked) -> None:
     """Say how long it will take, by the first pictures, and offer it."""
+    about = asked.about
     first = ManyInputs(about.model, about.samples[:CHUNK])
     (job,) = follow("predictions", [(PredictAll(), first)])
     if not finished([job], f"Timing the model on the first {CHUNK} pictures"):
@@ -72,7 +59,7 @@ def _offer(about: ManyInputs) -> None:
         )
         st.button(
             f"Ask about the other {rest:,} ({say_seconds(seconds)})", type="primary", icon=":material/play_arrow:",
-            key="ask_all", on_click=_want, args=(about,),
+            key="ask_all", on_click=_want, args=(asked.key,),
         )  # fmt: skip
 
 
@@ -103,11 +90,3 @@ def _end(job: Job[Predictions], about: ManyInputs) -> Predictions | None:
     except LightboxError as error:
         tell_error(error)
     return None
-
-
-def say_seconds(seconds: float) -> str:
-    """Say a time as a person would."""
-    if seconds < 50:
-        return f"about {max(5, 5 * round(seconds / 5))} s"
-    minutes = max(1, round(seconds / 60))
-    return f"about {minutes} minute{'s' * (minutes > 1)}"

@@ -12,18 +12,14 @@ import pandas as pd
 import streamlit as st
 from jaxtyping import Int
 
-from components.names import current_notes
+from components.cases import PREDICTED, Known, current_knowledge
+from components.finding import current_filter
 from components.session import Workspace
 from explainers.cases.figures import Figure, summarise
 from explainers.cases.filters import Filter
 from explainers.cases.outcomes import Outcomes, find_outcomes
-from explainers.cases.predictions import Predictions
 from explainers.cases.slices import Slices, find_slices
-from explainers.cases.table import tabulate
 from explainers.info import ModelInfo
-
-#: What a model has to be asked for: the page leaves such conditions out, or it would judge only what is right or wrong.
-SAID = ("decision", "right", "confidence", "value", "off by")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,45 +64,31 @@ class Evaluation:
         return {place: replace(self, outcomes=self.outcomes.about(place)) for place in range(len(names))}
 
 
-def evaluate(workspace: Workspace, predictions: Predictions) -> Evaluation:
+def evaluate(workspace: Workspace) -> Evaluation:
     """Put together what was predicted and what is known."""
-    base, tags = current_base(), read_tags(workspace)
-    about = (workspace.dataset, workspace.model, predictions, base, tags)
+    about = current_knowledge(workspace), current_base()
     made: tuple[Any, Evaluation] | None = st.session_state.get("evaluation")
-    if made is None or not _same(made[0], about):
-        made = about, _evaluate(workspace, predictions, base, tags)
+    if made is None or made[0] != about:
+        made = about, _evaluate(workspace, *about)
         st.session_state["evaluation"] = made
     return made[1]
 
 
-def _same(before: tuple[Any, ...], now: tuple[Any, ...]) -> bool:
-    """Whether data set, model and predictions are the very same, and filter and tags are equal."""
-    return all(old is new for old, new in zip(before[:3], now[:3], strict=True)) and before[3:] == now[3:]
-
-
-def _evaluate(
-    workspace: Workspace, predictions: Predictions, base: Filter, tags: Mapping[str, tuple[str, ...]]
-) -> Evaluation:
-    outcomes = find_outcomes(workspace.model.info, workspace.dataset, predictions)
-    table = tabulate(workspace.model.info, workspace.dataset, predictions, tags, outcomes)
-    rows = base.apply(table)
-    part = table.iloc[rows].reset_index(drop=True)
-    return Evaluation(workspace, rows, base, part, outcomes[rows], predictions.unreadable)
+def _evaluate(workspace: Workspace, known: Known, base: Filter) -> Evaluation:
+    outcomes = find_outcomes(workspace.model.info, workspace.dataset, known.predictions)
+    rows = base.apply(known.table)
+    table = known.table.iloc[rows].reset_index(drop=True)
+    unreadable = known.predictions.unreadable if known.predictions else ()
+    return Evaluation(workspace, rows, base, table, outcomes[rows], unreadable)
 
 
 def current_base() -> Filter:
-    """The session's filter without its order, and without its conditions on what the model says."""
-    chosen: Filter = st.session_state.get("filter", Filter())
+    """The session's filter without order and conditions on what the model says, or all it shows might be right."""
+    chosen = current_filter()
     return replace(
         chosen,
-        chosen=tuple(one for one in chosen.chosen if one[0] not in SAID),
-        ranges=tuple(one for one in chosen.ranges if one[0] not in SAID),
+        chosen=tuple(one for one in chosen.chosen if one[0] not in PREDICTED),
+        ranges=tuple(one for one in chosen.ranges if one[0] not in PREDICTED),
         sort="",
         descending=False,
     )
-
-
-def read_tags(workspace: Workspace) -> Mapping[str, tuple[str, ...]]:
-    """The tags that pictures bear, by their digests; raises NotesError."""
-    info: ModelInfo = workspace.model.info
-    return current_notes(replace(info, private=info.private or workspace.dataset.private)).every_tag()

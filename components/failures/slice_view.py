@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from components.failures.answer import tell_value
 from components.failures.charts import Bar, Cells, draw_bars, draw_cells
 from components.failures.evaluation import Evaluation
 from components.failures.opening import Part, choose_part, draw_part
 from components.plain_text import plain
 from explainers.cases.figures import FEWEST
 from explainers.cases.filters import METADATA, title_of_column
+from explainers.cases.report import tell_value
 from explainers.cases.slices import CROSSED, Conditions, Crossing, Slices, cross, tell, to_filter
 
 #: How many bars are shown, and how many slices in the list.

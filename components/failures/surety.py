@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import streamlit as st
 
-from components.failures.answer import tell_share
 from components.failures.charts import draw_reliability
 from components.failures.evaluation import Evaluation
 from components.failures.opening import FEW, TILES, Part, choose_part, draw_part, make_tile, open_cases, tell_count
@@ -13,6 +12,7 @@ from components.plain_text import plain
 from components.tiles import draw_tiles
 from explainers.cases.figures import calibrate, worst_errors
 from explainers.cases.intervals import wilson
+from explainers.cases.report import tell_share
 
 
 def draw_calibration(evaluation: Evaluation) -> None:

@@ -22,7 +22,7 @@ from explainers.images import Attachment, Picture, Sample, Samples
 from explainers.images.layout import Layout, read_layout
 from explainers.images.naming import split_name
 from explainers.images.picture import Reading
-from explainers.labels import BETWEEN, UNKNOWN
+from explainers.labels import BETWEEN, UNKNOWN, quote
 
 #: Where labels come from.
 FOLDERS, TABLES, BOXES = "folders", "tables", "boxes"
@@ -51,6 +51,10 @@ class Choice:
     source: str = ""
     left_out: tuple[str, ...] = ()
     columns: tuple[tuple[str, Columns], ...] = ()
+
+
+#: Nothing is chosen otherwise.
+AUTOMATIC = Choice()
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,9 @@ def read_material(attachments: Sequence[Attachment]) -> Material:
     return Material(tables, boxes, tuple(notes))
 
 
-def arrange(entries: Entries, material: Material, class_names: Sequence[str], choice: Choice = Choice()) -> Arrangement:
+def arrange(
+    entries: Entries, material: Material, class_names: Sequence[str], choice: Choice = AUTOMATIC
+) -> Arrangement:
     """Put together what is known of pictures, for a model with classes of these names."""
     layout = read_layout([split_name(entry.name) for entry in entries], choice.level)
     masks = find_masks([entry.name for entry in entries], layout.masks)
@@ -103,7 +109,8 @@ def arrange(entries: Entries, material: Material, class_names: Sequence[str], ch
         TABLES: collect_labels(joined, len(pictures)),
         BOXES: label_by_boxes(boxes := place_boxes(material, names), len(pictures)),
     }
-    source = choice.source or choose_source(labels)
+    there = {FOLDERS, *([TABLES] if joined else []), *([BOXES] if boxes else [])}
+    source = choice.source if choice.source in there else choose_source(labels)
     splits = [layout.splits[row] for row in rows]
     metadata = collect_metadata(joined, len(pictures), splits, folders, source)
     groups = {rows.index(picture) if masks else picture: own for picture, own in group_masks(masks).items()}
@@ -111,7 +118,7 @@ def arrange(entries: Entries, material: Material, class_names: Sequence[str], ch
     dataset = Dataset(
         relabel(pictures, labels[source]),
         metadata,
-        (*material.notes, *describe(layout, source, labels[source]), *notes, *describe_marks(groups, boxes)),
+        (*material.notes, *describe(layout, source, labels[source], joined), *notes, *describe_marks(groups, boxes)),
         {row: tuple(entries[mask] for mask in own) for row, own in groups.items()},
         boxes,
         list_order(joined, material) if source != FOLDERS else (),
@@ -277,17 +284,21 @@ def list_order(joined: Sequence[Joined], material: Material) -> tuple[str, ...]:
     return tuple(dict.fromkeys(box.name for boxes in material.boxes.values() for box in boxes))
 
 
-def describe(layout: Layout, source: str, labels: Sequence[str | None]) -> list[str]:
-    """Say where labels come from."""
+def describe(layout: Layout, source: str, labels: Sequence[str | None], joined: Sequence[Joined]) -> list[str]:
+    """Say where labels come from, with the first of them."""
     if source == FOLDERS:
         return [layout.sentence] if layout.sentence else []
-    words = {TABLES: "Labels are from the table", BOXES: "Labels are what is marked in the pictures"}[source]
+    tables = [f"{quote_columns(one.columns.labels)} of {one.name}" for one in joined if one.columns.labels]
+    where = "what is marked in the pictures" if source == BOXES else " and ".join(tables) or "from no column of a table"
+    names = dict.fromkeys(
+        name for label in labels if label for name in label.split(BETWEEN) if not name.startswith(UNKNOWN)
+    )
+    found = f": {quote(sorted(names))}" if names else ""
     without = sum(label is None for label in labels)
-    have = "has" if without == 1 else "have"
-    more = f"; {without:,} of {len(labels):,} pictures {have} none" if without else ""
+    more = f"; {without:,} of {len(labels):,} pictures {'has' if without == 1 else 'have'} none" if without else ""
     kept = sorted({split for split in layout.splits if split})
-    splits = f" Folders give the split: {', '.join(kept[:5])}." if kept else ""
-    return [f"{words}{more}.{splits}"]
+    splits = f" Folders give the split: {quote(kept)}." if kept else ""
+    return [f"Labels are {where}{found}{more}.{splits}"]
 
 
 def describe_table(one: Joined, count: int) -> str:

@@ -224,8 +224,8 @@ def take(rows: Iterable[Sequence[Any]], name: str, cells: int = 0) -> list[list[
     found: list[list[str]] = []
     for row in rows:
         cells += len(row)
+        check_bounds(name, len(found) + 1, len(row))
         written = [write_cell(value) for value in row]
-        check_bounds(name, len(found) + 1, len(written))
         if cells > CELLS:
             raise TableError(f"{name} has more than {CELLS:,} cells. Split the table, or leave out columns.")
         if any(written):

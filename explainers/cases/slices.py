@@ -93,8 +93,8 @@ def find_slices(outcomes: Outcomes, table: pd.DataFrame) -> Slices:
 
     The test is Fisher's exact one, of numbers Mann and Whitney's, each whether the slice is worse; q is p corrected for
     the number of slices (Benjamini and Hochberg 1995, doi:10.1111/j.2517-6161.1995.tb02031.x). Where two columns cross
-    a slice is listed if it is also worse than the others that have one of its two values, by the same tests; of several
-    of nearly the same cases, the one whose columns come first.
+    a slice is listed if it is also worse than the others that have one of its two values, by Fisher's test, of numbers
+    Welch's; of several of nearly the same cases, the one whose columns come first.
     """
     known = np.flatnonzero(outcomes.known)
     judged = outcomes[known]
@@ -247,18 +247,26 @@ class Counts:
     def compare_with_parents(self) -> Float64[np.ndarray, " slice"]:
         """The same in place of the rest for those that share one value, the worse comparison of both; 1 for singles."""
         counts, sums = self.has.sum(axis=0), self.scores.values @ self.has
+        squares = self.scores.values**2 @ self.has
         found = np.zeros(len(self.count))
         for parent in (self.first, self.second):
             if self.scores.is_number:
-                rest = counts[parent] - self.count
-                mean = np.divide(
-                    sums[parent] - self.sums["score"], rest, out=np.full(len(rest), np.inf), where=rest > 0
-                )
-                p = np.where(mean < self.values, self.compare(), 1.0)
+                p = self.welch(counts[parent], sums[parent], squares[parent])
             else:
                 p = self.scores.p(self.count, self.sums["score"], counts[parent], sums[parent])
             found = np.maximum(found, p)
         return np.where(self.first == self.second, 1.0, found)
+
+    def welch(self, total: np.ndarray, summed: np.ndarray, squared: np.ndarray) -> Float64[np.ndarray, " slice"]:
+        """How probable so large a mean is beside the others of a total, by Welch's test for many; 1 for few others."""
+        from scipy.stats import norm
+
+        few = total - self.count < FEWEST
+        rest = np.where(few, FEWEST, total - self.count)
+        means = self.values, (summed - self.sums["score"]) / rest
+        inside = (self.sums["square"] / self.count - means[0] ** 2).clip(0) / (self.count - 1)
+        outside = ((squared - self.sums["square"]) / rest - means[1] ** 2).clip(1e-12) / (rest - 1)
+        return np.where(few, 1.0, norm.sf((means[0] - means[1]) / np.sqrt(inside + outside)))
 
     def cases(self, row: int) -> Bool[np.ndarray, " case"]:
         """The cases of a slice."""
@@ -272,15 +280,21 @@ class Counts:
 def count(levels: Sequence[Levels], scores: Scores) -> Counts:
     """Count the cases of each value and each pair of values, singles first, pairs in the order of columns."""
     has, conditions, crossed = mark(levels, len(scores.values))
-    names = np.array([one.column for one in conditions], object)
-    first, second = np.triu_indices(len(conditions), 1)
-    kept = crossed[first] & crossed[second] & (names[first] != names[second])
-    places = np.arange(len(conditions))
-    first, second = np.concatenate([places, first[kept]]), np.concatenate([places, second[kept]])
+    narrow, singles = np.flatnonzero(crossed), np.arange(len(conditions))
+    names = np.array([conditions[place].column for place in narrow], object)
+    rows, columns = np.triu_indices(len(narrow), 1)
+    rows, columns = (places[names[rows] != names[columns]] for places in (rows, columns))
+    first, second = np.concatenate([singles, narrow[rows]]), np.concatenate([singles, narrow[columns]])
     marks = np.random.default_rng(0).integers(1, 2**40, len(has)).astype(np.float64)
-    weights = {"score": scores.values, "square": scores.values**2, "rank": scores.ranks, "mark": marks}
-    sums = {name: (has.T @ (has * values[:, None]))[first, second] for name, values in weights.items()}
-    counted = Counts(has, conditions, scores, first, second, (has.T @ has)[first, second], sums)
+    weights = {"count": np.ones(len(has)), "score": scores.values, "square": scores.values**2}
+    weights |= {"rank": scores.ranks, "mark": marks}
+    both = has[:, narrow]
+    sums = {
+        name: np.concatenate([values @ has, (both.T @ (both * values[:, None]))[rows, columns]])
+        for name, values in weights.items()
+        if scores.is_number or name not in ("square", "rank")
+    }
+    counted = Counts(has, conditions, scores, first, second, sums.pop("count"), sums)
     return counted.take(np.flatnonzero(counted.count >= FEWEST))
 
 

@@ -1,0 +1,70 @@
+"""How right a model is and for whom it fails, in sentences for a terminal. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from explainers.cases.figures import Figure, summarise
+from explainers.cases.outcomes import Outcomes
+from explainers.cases.slices import Slices, find_slices
+
+
+def tell_share(share: float) -> str:
+    """Write a share in per cent; only all is 100 %, and only nothing 0 %."""
+    rounded = round(100 * share)
+    if (rounded == 100 and share < 1) or (rounded == 0 and share > 0):
+        return f"{100 * share:.1f} %" if 0.0005 <= share < 0.9995 else "over 99.9 %" if share > 0.5 else "under 0.1 %"
+    return f"{rounded} %"
+
+
+def tell_value(value: float, unit: str) -> str:
+    """Write a figure: a share in per cent, else with its unit."""
+    return tell_share(value) if unit == "%" else f"{value:.3g} {unit}".rstrip()
+
+
+def tell_ends(low: float, high: float, unit: str) -> str:
+    """Write an interval, the unit of shares once."""
+    first = tell_value(low, unit)
+    return f"{first.removesuffix(' %') if unit == '%' else first} to {tell_value(high, unit)}"
+
+
+def tell_figure(figure: Figure) -> str:
+    """Write a figure with its interval and count, or why there is none."""
+    if figure.value is None or figure.low is None or figure.high is None:
+        return f"{figure.title:20} no figure: {figure.note}"
+    note = f"; {figure.note}" if figure.note else ""
+    value = f"{figure.value:.4g} ({figure.low:.4g} to {figure.high:.4g}"
+    return f"{figure.title:20} {value}{'' if figure.unit in ('%', '') else ' ' + figure.unit}; {figure.count:,}{note})"
+
+
+def tell_summary(outcomes: Outcomes, table: pd.DataFrame) -> Iterator[str]:
+    """Say in sentences how right the model is, and where it fails most."""
+    first = summarise(outcomes)[0]
+    whole, ends = first.value or 0.0, tell_ends(first.low or 0.0, first.high or 0.0, first.unit)
+    if outcomes.is_number:
+        yield f"The model is off by {tell_value(whole, first.unit)} on average ({ends}) in {first.count:,} pictures."
+    else:
+        yield f"The model is right in {tell_share(whole)} of {first.count:,} pictures ({ends})."
+    slices = find_slices(outcomes, table)
+    if not len(slices.failing):
+        yield f"It is nowhere worse by more than chance: {slices.tested:,} slices were compared with the rest."
+    else:
+        yield f"It fails most where {tell_slice(slices, 0, first.unit)}."
+
+
+def tell_slice(slices: Slices, place: int, unit: str) -> str:
+    """Say a slice with its figure, interval and count, and that of the rest."""
+    row = slices.table.iloc[place]
+    ends = tell_ends(row["low"], row["high"], unit)
+    rest = tell_value(row["rest"], unit)
+    return f"{row['slice']}: {tell_value(row['value'], unit)} of {row['count']:,} ({ends}), elsewhere {rest}"
+
+
+def tell_slices(outcomes: Outcomes, table: pd.DataFrame, count: int) -> Iterator[str]:
+    """Say the worst slices, one to a line; those that fail by more than chance are marked."""
+    slices, unit = find_slices(outcomes, table), summarise(outcomes)[0].unit
+    for place in range(min(count, len(slices))):
+        mark = "worse" if place in slices.failing else ""
+        yield f"{mark:6}{tell_slice(slices, place, unit)} (q = {slices.table['q'].iloc[place]:.2g})"
