@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from components.plain_text import plain
 from explainers.cases import sheets
 from explainers.cases.arranging import AUTOMATIC, FOLDERS, Arrangement, Choice, arrange, read_material
 from explainers.cases.columns import Columns
@@ -352,7 +353,7 @@ def draw() -> None:
 
 def test_the_page_says_what_was_understood_and_lets_a_person_change_it() -> None:
     page = AppTest.from_function(draw).run(timeout=30)
-    assert page.caption[0].value == r"Labels are dx of HAM10000\_metadata\.csv\: bkl, mel\."
+    assert page.caption[0].value == plain("Labels are dx of HAM10000_metadata.csv: bkl, mel.")
     first = page.session_state["found"]
     assert page.run().session_state["found"] is first, "nothing was chosen, and all was understood anew"
     page.multiselect[1].set_value(["sex"]).run()
