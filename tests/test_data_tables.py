@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from components.plain_text import plain
 from explainers.cases import sheets
 from explainers.cases.arranging import AUTOMATIC, FOLDERS, Arrangement, Choice, arrange, read_material
 from explainers.cases.columns import Columns
@@ -22,6 +23,7 @@ from explainers.cases.sheets import as_numbers, read_tables
 from explainers.errors import TableError
 from explainers.images import Attachment, File, Picture, Reading, Samples, read_contents
 from tests.conftest import ROOT
+from tests.table_files import write_excel, write_parquet
 
 HAM = """lesion_id,image_id,dx,dx_type,age,sex,localization
 HAM_0000118,ISIC_0027419,bkl,histo,80.0,male,scalp
@@ -170,24 +172,6 @@ def test_tables_are_read_in_their_encoding(encoding: str) -> None:
     found = understand(samples("é/a.png", "é/b.png"), "Fichier;Étiquette;x\na;Mélanome;1\nb;Nævus;2\n".encode(encoding),
                        classes=("Me\u0301lanome", "Nævus"))  # fmt: skip
     assert labels(found) == ["Mélanome", "Nævus"]
-
-
-def write_excel() -> bytes:
-    book = openpyxl.Workbook()
-    for row in (["Study 12, exported in May"], [], ["Image", "Diagnosis", "Age", "Sum"], ["a", "dog", 50, "=1+1"]):
-        book.active.append(row)
-    book.active.append(["b", "cat", None, 2.5])
-    book.create_sheet("About").append(["Written by hand"])
-    file = io.BytesIO()
-    book.save(file)
-    return file.getvalue()
-
-
-def write_parquet() -> bytes:
-    file = io.BytesIO()
-    table = pd.DataFrame({"Diagnosis": pd.Categorical(["dog", "cat"]), "Age": [50, None], "Sum": [np.nan, 2.5]})
-    table.set_index(pd.Index(["a", "b"], name="Image")).assign(raw=[b"x", b"y"]).to_parquet(file)
-    return file.getvalue()
 
 
 @pytest.mark.parametrize(("ending", "write"), [("xlsx", write_excel), ("parquet", write_parquet)])
@@ -369,7 +353,7 @@ def draw() -> None:
 
 def test_the_page_says_what_was_understood_and_lets_a_person_change_it() -> None:
     page = AppTest.from_function(draw).run(timeout=30)
-    assert page.caption[0].value == r"Labels are dx of HAM10000\_metadata\.csv\: bkl, mel\."
+    assert page.caption[0].value == plain("Labels are dx of HAM10000_metadata.csv: bkl, mel.")
     first = page.session_state["found"]
     assert page.run().session_state["found"] is first, "nothing was chosen, and all was understood anew"
     page.multiselect[1].set_value(["sex"]).run()
