@@ -24,9 +24,9 @@ from explainers.images.contents import find_attachments
 from explainers.images.encodings import decode_names
 from explainers.images.layout import read_layout
 from explainers.images.naming import split_name
-from explainers.index.observing import match_class
 from explainers.index.samples import name_samples, read_sample, write_sample
 from explainers.info import ModelInfo
+from explainers.labels import match_class
 from explainers.preprocessing import Preprocessing
 from explainers.targets import find_class
 from tests.picture_files import PHOTO, archive, dicom, photo, save, tiff
