@@ -161,9 +161,14 @@ def test_of_many_columns_those_named_after_classes_are_labels_and_a_class_withou
         ("id,dog,cat,owl,ant,bee\na,1,1,0,0,0\nb,0,0,0,0,0\n", ["dog|cat", "no finding"]),
         ("id,label\na,dog\na,cat\nb,cat\n", ["dog|cat", "cat"]),
         ("A,LABEL\nA,dog\nB,cat\n", ["dog", "cat"]),
+        ("id,labels\na,\"['dog', 'cat']\"\nb,['cat']\n", ["dog|cat", "cat"]),
+        ("Id,Target\na,16 0\nb,7\n", ["16|0", "7"]),
+        ("id,A,B,C,D,E\na,1,1,-1,-1,-1\nb,-1,1,-1,-1,1\n", ["A|B", "B|E"]),
+        ("id,itch,grew,hurt,bleed,old,diagnostic\na,1,0,0,0,1,nev\nb,1,1,1,1,1,mel\n", ["nev", "mel"]),
+        ("1 a.png dog\n2 b.png dog\n", [None, None]),
     ],
 )
-def test_tables_are_read_as_programs_write_them(text: str, expected: list[str]) -> None:
+def test_tables_are_read_as_programs_write_them(text: str, expected: list[str | None]) -> None:
     assert labels(understand(samples("x/a.png", "x/b.png"), text)) == expected
 
 
