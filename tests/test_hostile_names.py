@@ -206,7 +206,8 @@ def name_concept(page: Page) -> None:
     expect_names(page, "h2", CONCEPT, LAYERS[2])
     expect_names(page, "[data-testid=stMain]", AUTHOR)
     file = b"layer,concept,name\n![i](b.example) <b>i,0,x\n"
-    page.get_by_label("Import names").set_input_files({"name": "n.csv", "mimeType": "text/csv", "buffer": file})
+    importer = page.get_by_test_id("stFileUploader").filter(has_text="Import names").locator("input[type=file]")
+    importer.set_input_files({"name": "n.csv", "mimeType": "text/csv", "buffer": file})
     expect_names(page, page.get_by_test_id("stAlert").filter(has_text="Line 2"), "![i](b.example) <b>i")
 
 
