@@ -30,13 +30,12 @@ ELSEWHERE = """() => [...document.querySelectorAll('[href], [src]')].filter(one 
   /^(https?|wss?|ftp|mailto|xmpp):/.test(one.href || one.src) && !(one.href || one.src).startsWith(location.origin)
   ).map(one => one.outerHTML.slice(0, 200))"""
 
-#: What outsiders call folders (which label pictures), pictures, classes, layers, concepts, themselves, models, tags.
+#: What outsiders call folders (which label pictures), pictures, classes, layers, concepts, themselves, models.
 LABELS = ("**benign** :red[x] $a$ <b>b</b>", "1. www.example.com -> &amp; a_b_c")
 PICTURES = [f"{LABELS[number % 2]}/{name}" for number, name in enumerate(REPORTED)]
 CLASSES = (*LABELS, f"![c](http:&#47;&#47;{HOST}&#47;c.png)", ":material/home: # x@example.com")
 LAYERS = (f"![l](http:&#47;&#47;{HOST}&#47;l.png) <b>x<b>", "a_*b*__c :smile: %{x} $y$", "- ~~x~~ www.example.com")
 CONCEPT, AUTHOR, MODEL = f"[n](http://{HOST}) <b>x</b> %{{y}}", "*Ada* <ada@example.com>", f"![m](http://{HOST}/m.png)"
-TAG = f"![t](http://{HOST}/t.png) `x` :smile:"
 BROKEN = f"![e](http:&#47;&#47;{HOST}&#47;e.png) `x`.png"
 
 
