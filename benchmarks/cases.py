@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from explainers.cases.dataset import Dataset
 from explainers.cases.filters import Filter
 from explainers.images import find
 from sample_models import digits
@@ -26,8 +25,8 @@ Made = TypeVar("Made")
 
 
 def write_pictures(folder: Path, count: int) -> None:
-    """Write digits with noise as PNG files, in folders that name them."""
-    rng, rows = np.random.default_rng(0), digits.read_rows()
+    """Write digits with noise as PNG files, in folders that name them, and a table of what is known of each."""
+    rng, rows, names = np.random.default_rng(0), digits.read_rows(), list[str]()
     for number in range(count):
         row = rows[number % len(rows)]
         noise = rng.normal(0, 40 + 40 * (number % 3 == 0), (digits.SIZE, digits.SIZE))
@@ -35,6 +34,8 @@ def write_pictures(folder: Path, count: int) -> None:
         place = folder / str(row[64])
         place.mkdir(exist_ok=True)
         Image.fromarray(pixels).save(place / f"{number:05}.png", compress_level=1)
+        names.append(f"{row[64]}/{number:05}.png")
+    make_table(count).assign(image=names).to_csv(folder / "table.csv", index=False)
 
 
 def make_table(count: int) -> pd.DataFrame:
@@ -60,19 +61,23 @@ def tell(what: str, call: Callable[[], Made]) -> Made:
     return made
 
 
-def measure(folder: Path, count: int) -> None:
+def measure(folder: Path) -> None:
     """Print the seconds of each step."""
     import sample_models
     from explainers.asking import ask
+    from explainers.cases.arranging import arrange, read_material
     from explainers.cases.figures import calibrate, confuse, summarise
     from explainers.cases.outcomes import find_outcomes
     from explainers.cases.predictions import PredictAll, ask_about, find_predictions
     from explainers.cases.slices import find_slices
     from explainers.cases.table import tabulate, write_cases
+    from explainers.images.contents import find_attachments
 
     model = sample_models.load("digits")
     samples = tell("list the folder", lambda: find(folder))
-    dataset = Dataset(samples, make_table(count))
+    attachments = find_attachments(folder)
+    material = tell("read the table", lambda: read_material(attachments))
+    dataset = tell("arrange", lambda: arrange(samples, material, model.info.class_names)).dataset
     about = tell("make the question", lambda: ask_about(model, samples))
     tell("predict", lambda: ask(PredictAll(), about).result())
     predictions = tell("find the predictions again", lambda: find_predictions(about))
@@ -102,6 +107,8 @@ def measure_page() -> None:
     tell("open the page of failures", lambda: app.switch_page("pages/failures.py").run())
     assert not app.exception, app.exception
     tell("run it again", app.run)
+    app.session_state["next_filter"] = Filter().only("data.site", "site 3")
+    tell("filter it", app.run)
     print([title.value for title in app.markdown][:2])
 
 
@@ -115,7 +122,7 @@ def main() -> None:
         os.environ |= {"LIGHTBOX_CACHE": f"{name}/cache", "LIGHTBOX_DATA": str(folder)}
         print("| step | seconds |\n|---|---|")
         tell("write the pictures", lambda: write_pictures(folder, count))
-        measure(folder, count)
+        measure(folder)
         measure_page()
 
 

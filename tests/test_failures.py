@@ -229,7 +229,8 @@ def test_the_ends_of_an_interval_of_an_area_are_where_its_formula_says():
         mean = (positives + negatives) / 2
         variance = end * (1 - end) + (mean - 1) * (ratio - end**2 + sum_ratio - end**2)
         assert abs(area - end) == pytest.approx(Z * np.sqrt(variance / (positives * negatives)))
-    assert newcombe(1.0, 20, 20)[1] < 1 == newcombe(1.0, 20, 20)[2]
+    assert newcombe(1.0, 20, 20)[2] == 1 - newcombe(0.0, 20, 20)[1] == 1
+    assert newcombe(1.0, 20, 20)[1] == pytest.approx(1 - newcombe(0.0, 20, 20)[2]) == pytest.approx(0.9, abs=0.01)
     assert boyd(1.0, 20)[1] < 1 == boyd(1.0, 20)[2]
 
 
@@ -386,6 +387,15 @@ def test_a_planted_slice_stands_first_and_is_said_to_fail(sliced: tuple[Outcomes
     assert found.table["slice"][0] == "site is z"
     assert 0 in found.failing
     assert found.table["value"][0] == 0
+
+
+def test_labels_that_are_digits_are_classes_and_no_numbers():
+    info = describe("classes", tuple("0123456789"))
+    labels = [str(row % 10) for row in range(200)]
+    outcomes = outcomes_of(info, labels, say(np.full((200, 10), 0.1)))
+    entries = [Named(str(row), label=label) for row, label in enumerate(labels)]
+    table = tabulate(info, collect(entries), say(np.full((200, 10), 0.1)), {}, outcomes)
+    assert set(find_slices(outcomes, table).table["slice"]) == {f"label is {digit}" for digit in range(10)}
 
 
 def test_quarters_of_a_number_share_its_cases_and_empty_cells_are_a_slice(sliced: tuple[Outcomes, pd.DataFrame]):

@@ -147,7 +147,7 @@ def _cell_layout(cells: Cells) -> dict[str, Any]:
     texts = [(row, column, text) for row, line in enumerate(cells.texts) for column, text in enumerate(line) if text]
     return {
         "annotations": [_write(column, row, text, font=size) for row, column, text in texts],
-        "height": min(640, max(170, 46 * height + 90)),
+        "height": max(170, (46 if height <= 6 else 34) * height + 90),
         "margin": {"l": 0, "r": 4, "t": 4, "b": 4},
         "xaxis": {**fixed, "tickvals": list(range(width)), "ticktext": [shorten(name, 16) for name in cells.columns],
                   "side": "top", "range": [-0.5, width - 0.5],
@@ -178,14 +178,14 @@ def draw_reliability(found: Calibration, low: np.ndarray, high: np.ndarray, says
                     "arrayminus": found.right - low, "thickness": 1.5, "color": LINE},
         "customdata": [[place, plain_in_chart(text)] for place, text in enumerate(says)],
         "hovertemplate": "%{customdata[1]}<extra></extra>",
-        "unselected": {"marker": {"opacity": 0.4}},
+        "unselected": {"marker": {"opacity": 0.4}}, "cliponaxis": False,
     }  # fmt: skip
     axis = {"fixedrange": True, "tickformat": ".0%", "gridcolor": "rgba(136,136,136,0.2)", "zeroline": False}
     start = max(0.0, min(float(found.low.min()), float(low.min())) - 0.05)
     layout = {
         "height": 320,
         "margin": {"l": 0, "r": 4, "t": 4, "b": 4},
-        "xaxis": {**axis, "range": [start, 1.03], "title": {"text": "How sure the model is", "font": {"size": 13}}},
+        "xaxis": {**axis, "range": [start, 1.05], "title": {"text": "How sure the model is", "font": {"size": 13}}},
         "yaxis": {**axis, "range": [start, 1.05], "title": {"text": "How often it is right", "font": {"size": 13}}},
         "dragmode": False,
         "hovermode": "closest",

@@ -14,12 +14,12 @@ def draw_export(evaluation: Evaluation) -> None:
     name = evaluation.info.name
     with st.container(horizontal=True, gap="small"):
         st.download_button(
-            "Cases", lambda: write_cases(evaluation.table), f"{name}-cases.csv", "text/csv",
+            "Export cases", lambda: write_cases(evaluation.table), f"{name}-cases.csv", "text/csv",
             icon=":material/download:", on_click="ignore", key="export_cases",
             help="A row for each picture: name, label, what the model says and how sure it is, tags, all metadata.",
         )  # fmt: skip
         st.download_button(
-            "Slices", lambda: write_slices(evaluation.slices), f"{name}-slices.csv", "text/csv",
+            "Export slices", lambda: write_slices(evaluation.slices), f"{name}-slices.csv", "text/csv",
             icon=":material/download:", on_click="ignore", key="export_slices", disabled=not evaluation.figures,
             help="A row for each slice: count, accuracy with its interval, the rest's, p and q.",
         )  # fmt: skip

@@ -39,8 +39,9 @@ def newcombe(area: float, positives: int, negatives: int) -> Estimate:
         variance = true * (1 - true) * (1 + spread) / (positives * negatives)
         return float((area - true) ** 2 - Z**2 * variance)
 
-    low = float(brentq(beyond, 0, area)) if beyond(0.0) * beyond(area) < 0 else 0.0
-    high = float(brentq(beyond, area, 1)) if beyond(area) * beyond(1.0) < 0 else 1.0
+    inside = min(max(area, 1e-9), 1 - 1e-9)  # at the very ends nothing varies, and any end would fit
+    low = float(brentq(beyond, 0, inside)) if area > 0 else 0.0
+    high = float(brentq(beyond, inside, 1)) if area < 1 else 1.0
     return area, low, high
 
 

@@ -25,9 +25,11 @@ def tell_value(value: float, unit: str) -> str:
 
 
 def tell_ends(low: float, high: float, unit: str) -> str:
-    """Write an interval, the unit of shares once."""
-    first = tell_value(low, unit)
-    return f"{first.removesuffix(' %') if unit == '%' else first} to {tell_value(high, unit)}"
+    """Write an interval, the unit of shares once; more exactly where its ends would look the same."""
+    first, last = tell_value(low, unit), tell_value(high, unit)
+    if first == last and unit == "%":
+        first, last = f"{100 * low:.1f} %", f"{100 * high:.1f} %"
+    return f"{first.removesuffix(' %') if unit == '%' else first} to {last}"
 
 
 def tell_figure(figure: Figure) -> str:

@@ -113,7 +113,7 @@ def find_slices(outcomes: Outcomes, table: pd.DataFrame) -> Slices:
 
 def find_levels(table: pd.DataFrame, outcomes: Outcomes) -> Iterator[Levels]:
     """List the columns by which cases are cut: metadata, tags, what labels say, and last what repeats these."""
-    label = read_levels(table["label"])
+    label = read_levels(table["label"], outcomes.is_number)
     metadata = [read_levels(table[column]) for column in table.columns if column.startswith(METADATA)]
     repeats = [np.array_equal(one.places, label.places) for one in metadata]
     yield from (one for one, repeat in zip(metadata, repeats, strict=True) if not repeat)
@@ -125,9 +125,9 @@ def find_levels(table: pd.DataFrame, outcomes: Outcomes) -> Iterator[Levels]:
     yield from (one for one, repeat in zip(metadata, repeats, strict=True) if repeat)
 
 
-def read_levels(column: pd.Series) -> Levels:
-    """Find the values of a column; many different numbers are cut into quarters of the cases."""
-    name, numbers = str(column.name), as_numbers(column)
+def read_levels(column: pd.Series, numeric: bool = True) -> Levels:
+    """Find the values of a column; many different numbers are cut into quarters of the cases, where it is numeric."""
+    name, numbers = str(column.name), as_numbers(column) if numeric else None
     if numbers is None:
         places, values = pd.factorize(np.array(["\n".join(values_of(cell)) for cell in column], object))
         return Levels(name, tuple(Condition(name, str(value)) for value in values), places)
@@ -420,7 +420,7 @@ def cross(outcomes: Outcomes, table: pd.DataFrame, first: str, second: str) -> C
     """Cross two columns; NaN stands where there is no case."""
     known: Bool[np.ndarray, " case"] = outcomes.known
     judged, cells = outcomes[known], table[known]
-    rows, columns = (read_levels(cells[name]) for name in (first, second))
+    rows, columns = (read_levels(cells[name], name != "label" or judged.is_number) for name in (first, second))
     shape = len(rows.conditions), len(columns.conditions)
     places = rows.places * shape[1] + columns.places
     scores = np.abs(judged.errors) if judged.is_number else judged.right.astype(np.float64)
