@@ -270,8 +270,9 @@ def draw_upload(files: Sequence[UploadedFile], folder: Sequence[UploadedFile]) -
         "DICOM headers are dropped; text burned into the pixels stays."
     )
     st.file_uploader("Add your images", accept_multiple_files=True, key="uploaded_images", help=help)
-    with st.expander("Add a whole folder", expanded=bool(folder)):
-        st.file_uploader(
+    place = st.expander("Add a whole folder", key="add_folder", on_change="rerun")
+    if place.open or folder:
+        place.file_uploader(
             "A folder of images", accept_multiple_files="directory", key="uploaded_folder",
             help=f"With the folders in it, which give labels, as in a zip of it. {help}",
         )  # fmt: skip
