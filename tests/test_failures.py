@@ -324,7 +324,7 @@ def test_the_calibration_error_is_that_of_its_formula(three: tuple[ModelInfo, Ou
             error += inside.mean() * abs(sure[inside].mean() - right[inside].mean())
     found = calibrate(outcomes)
     assert found is not None
-    assert found.error == pytest.approx(error)
+    assert found.expected_error == pytest.approx(error)
     assert found.count.sum() == 400
 
 
