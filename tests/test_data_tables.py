@@ -224,6 +224,13 @@ def test_a_table_about_few_of_the_pictures_leaves_labels_to_folders() -> None:
     assert found.dataset.metadata["label"][0] == "x"
 
 
+def test_pictures_without_a_folder_take_the_label_that_a_table_has() -> None:
+    entries = Samples([*samples("a/1.png", label="a"), *samples("b/2.png", "b/4.png", label="b"), *samples("3.png")])
+    found = understand(entries, "id,label\n3.png,x\n")
+    assert labels(found) == ["a", "b", "b", "x"]
+    assert "1 without a folder that tells is labelled by a table." in found.dataset.notes
+
+
 def test_what_is_not_about_the_pictures_is_said() -> None:
     found = understand(samples("a/x.png", "b/y.png"), "colour,weight\nred,1\nblue,2\n")
     assert found.dataset.notes[-1] == "table0.csv has no column that names these pictures; it is not used."
