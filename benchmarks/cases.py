@@ -35,7 +35,8 @@ def write_pictures(folder: Path, count: int) -> None:
         place.mkdir(exist_ok=True)
         Image.fromarray(pixels).save(place / f"{number:05}.png", compress_level=1)
         names.append(f"{row[64]}/{number:05}.png")
-    make_table(count).assign(image=names).to_csv(folder / "table.csv", index=False)
+    labels = [name.partition("/")[0] for name in names]
+    make_table(count).assign(image=names, label=labels).to_csv(folder / "table.csv", index=False)
 
 
 def make_table(count: int) -> pd.DataFrame:

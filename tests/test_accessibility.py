@@ -40,6 +40,7 @@ PAGES = {
     "concept": ("concepts?model=digits&concept=1", ".barlayer path"),
     "origin": ("concepts?model=digits&origin=1", ".scatterlayer .point"),
     "decision": ("prototypes?model=digits", "[class*=st-key-deviation-] figure:nth-child(6)"),
+    "failures": ("failures?model=lesions-biased", ".st-key-crossing .heatmaplayer image"),
     "strategies": ("prototypes?model=digits&view=Strategies", "[class*=st-key-strategy-] figure:nth-child(4)"),
     "map": ("prototypes?model=digits&view=Map", ".scatterlayer .point"),
     "suspects": ("prototypes?model=digits&view=Outliers+and+suspects", "[data-testid=stDataFrame] canvas"),

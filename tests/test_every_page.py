@@ -20,6 +20,7 @@ ANSWERS = {
     "": HEATMAP,
     "concepts": "[class*=st-key-card-] img",
     "prototypes": "h1",
+    "failures": "h1",
     "strategies": "h1",
     "model": "[data-testid=stDataFrame]",
 }

@@ -497,6 +497,13 @@ def test_sample_models_bring_all_their_tests_with_what_is_known_of_them():
     assert len(sample_models.models()["efficientnet-lite0"].tests) == 0
 
 
+def test_what_is_planted_is_among_the_slices_that_fail_and_all_that_fails_is_moved():
+    found = find_slices(*judge_lesions("lesions-biased", "biased-test", 100))
+    failing = found.table["slice"].iloc[found.failing].tolist()
+    assert "split is moved-test and band-aid is yes" in failing
+    assert all("moved-test" in words for words in failing)
+
+
 @pytest.mark.exhaustive
 def test_the_band_aid_on_moved_cases_stands_first_with_its_accuracy():
     outcomes, table = judge_lesions("lesions-biased", "biased-test", 600)

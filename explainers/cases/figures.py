@@ -211,6 +211,8 @@ def confuse(outcomes: Outcomes) -> Confusion:
     labels = range(len(names))
     if outcomes.finding is not None:
         labels = range(outcomes.finding, len(names), len(outcomes.info.class_names))
+    if not answered.any():
+        return Confusion(tuple(names[label] for label in labels), np.zeros((len(labels), len(labels)), int))
     counts = confusion_matrix(outcomes.truth[answered, 0], outcomes.said[answered, 0], labels=list(labels))
     return Confusion(tuple(names[label] for label in labels), counts)
 
