@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from explainers.cases.arranging import Arrangement, arrange, read_material
 from explainers.cases.masks import find_masks, read_mask
 from explainers.errors import TableError
 from explainers.images import Attachment, File, Samples, find
+from tests.table_files import COCO, VOC
 
 
 def names(*files: str) -> Samples:
@@ -67,30 +67,8 @@ def test_masks_are_kept_with_their_pictures_and_are_none_themselves(tmp_path: Pa
     np.testing.assert_array_equal(larger, np.kron(mask, np.ones((2, 2))) > 0)
 
 
-#: A mask of 6 × 9 pixels (rows 1 to 3, columns 2 to 6 without the middle) as pycocotools 2.0.11 encodes it.
-RUNS = "=3300NN02200;"
-
-COCO = {
-    "images": [{"id": 7, "file_name": "x.jpg", "width": 9, "height": 6}, {"id": 8, "file_name": "data/y.jpg"}],
-    "categories": [{"id": 3, "name": "cat"}, {"id": 90, "name": "dog"}],
-    "annotations": [
-        {"image_id": 7, "category_id": 90, "bbox": [2, 1, 5, 3], "segmentation": {"counts": RUNS, "size": [6, 9]}},
-        {"image_id": 7, "category_id": 3, "bbox": [0, 0, 2, 2], "segmentation": [[0, 0, 2, 0, 2, 2, 0, 2]]},
-        {"image_id": 7, "category_id": 90, "bbox": [8, 5, 1, 1]},
-        {"image_id": 99, "category_id": 3, "bbox": [0, 0, 1, 1]},
-    ],
-}
-
-VOC = """<annotation><folder>x</folder><filename>x.jpg</filename><size><width>9</width><height>6</height></size>
-<object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></object>
-<object><name>dog</name><bndbox><xmin>3</xmin><ymin>2</ymin><xmax>7</xmax><ymax>4</ymax></bndbox></object>
-</annotation>"""
-
-
 def test_boxes_outlines_and_runs_of_coco_come_to_their_pictures() -> None:
-    found = understand(
-        names("images/x.jpg", "images/y.jpg", "images/z.jpg"), Attachment("c.json", json.dumps(COCO).encode())
-    )
+    found = understand(names("images/x.jpg", "images/y.jpg", "images/z.jpg"), Attachment("c.json", COCO))
     assert [entry.label for entry in found.dataset.entries] == ["dog|cat", None, None]
     assert list(found.dataset.metadata["boxes"].fillna(-1)) == [3, 0, -1]
     expected = np.zeros((6, 9), bool)

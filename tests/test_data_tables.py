@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from components.plain_text import plain
 from explainers.cases import sheets
 from explainers.cases.arranging import AUTOMATIC, FOLDERS, Arrangement, Choice, arrange, read_material
 from explainers.cases.columns import Columns
@@ -22,6 +23,7 @@ from explainers.cases.sheets import as_numbers, read_tables
 from explainers.errors import TableError
 from explainers.images import Attachment, File, Picture, Reading, Samples, read_contents
 from tests.conftest import ROOT
+from tests.table_files import write_excel, write_parquet
 
 HAM = """lesion_id,image_id,dx,dx_type,age,sex,localization
 HAM_0000118,ISIC_0027419,bkl,histo,80.0,male,scalp
@@ -159,9 +161,14 @@ def test_of_many_columns_those_named_after_classes_are_labels_and_a_class_withou
         ("id,dog,cat,owl,ant,bee\na,1,1,0,0,0\nb,0,0,0,0,0\n", ["dog|cat", "no finding"]),
         ("id,label\na,dog\na,cat\nb,cat\n", ["dog|cat", "cat"]),
         ("A,LABEL\nA,dog\nB,cat\n", ["dog", "cat"]),
+        ("id,labels\na,\"['dog', 'cat']\"\nb,['cat']\n", ["dog|cat", "cat"]),
+        ("Id,Target\na,16 0\nb,7\n", ["16|0", "7"]),
+        ("id,A,B,C,D,E\na,1,1,-1,-1,-1\nb,-1,1,-1,-1,1\n", ["A|B", "B|E"]),
+        ("id,itch,grew,hurt,bleed,old,diagnostic\na,1,0,0,0,1,nev\nb,1,1,1,1,1,mel\n", ["nev", "mel"]),
+        ("1 a.png dog\n2 b.png dog\n", [None, None]),
     ],
 )
-def test_tables_are_read_as_programs_write_them(text: str, expected: list[str]) -> None:
+def test_tables_are_read_as_programs_write_them(text: str, expected: list[str | None]) -> None:
     assert labels(understand(samples("x/a.png", "x/b.png"), text)) == expected
 
 
@@ -170,24 +177,6 @@ def test_tables_are_read_in_their_encoding(encoding: str) -> None:
     found = understand(samples("é/a.png", "é/b.png"), "Fichier;Étiquette;x\na;Mélanome;1\nb;Nævus;2\n".encode(encoding),
                        classes=("Me\u0301lanome", "Nævus"))  # fmt: skip
     assert labels(found) == ["Mélanome", "Nævus"]
-
-
-def write_excel() -> bytes:
-    book = openpyxl.Workbook()
-    for row in (["Study 12, exported in May"], [], ["Image", "Diagnosis", "Age", "Sum"], ["a", "dog", 50, "=1+1"]):
-        book.active.append(row)
-    book.active.append(["b", "cat", None, 2.5])
-    book.create_sheet("About").append(["Written by hand"])
-    file = io.BytesIO()
-    book.save(file)
-    return file.getvalue()
-
-
-def write_parquet() -> bytes:
-    file = io.BytesIO()
-    table = pd.DataFrame({"Diagnosis": pd.Categorical(["dog", "cat"]), "Age": [50, None], "Sum": [np.nan, 2.5]})
-    table.set_index(pd.Index(["a", "b"], name="Image")).assign(raw=[b"x", b"y"]).to_parquet(file)
-    return file.getvalue()
 
 
 @pytest.mark.parametrize(("ending", "write"), [("xlsx", write_excel), ("parquet", write_parquet)])
@@ -233,6 +222,13 @@ def test_a_table_about_few_of_the_pictures_leaves_labels_to_folders() -> None:
     assert found.dataset.entries is entries
     assert found.dataset.metadata["age"][0] == 30
     assert found.dataset.metadata["label"][0] == "x"
+
+
+def test_pictures_without_a_folder_take_the_label_that_a_table_has() -> None:
+    entries = Samples([*samples("a/1.png", label="a"), *samples("b/2.png", "b/4.png", label="b"), *samples("3.png")])
+    found = understand(entries, "id,label\n3.png,x\n")
+    assert labels(found) == ["a", "b", "b", "x"]
+    assert "1 without a folder that tells is labelled by a table." in found.dataset.notes
 
 
 def test_what_is_not_about_the_pictures_is_said() -> None:
@@ -369,7 +365,7 @@ def draw() -> None:
 
 def test_the_page_says_what_was_understood_and_lets_a_person_change_it() -> None:
     page = AppTest.from_function(draw).run(timeout=30)
-    assert page.caption[0].value == r"Labels are dx of HAM10000\_metadata\.csv\: bkl, mel\."
+    assert page.caption[0].value == plain("Labels are dx of HAM10000_metadata.csv: bkl, mel.")
     first = page.session_state["found"]
     assert page.run().session_state["found"] is first, "nothing was chosen, and all was understood anew"
     page.multiselect[1].set_value(["sex"]).run()

@@ -104,21 +104,23 @@ def arrange(
     names = Names([entry.name for entry in pictures])
     folders = [layout.labels[row] if choice.level is not None else entries[row].label for row in rows]
     joined, notes = join_tables(material, names, class_names, choice)
+    boxes = place_boxes(material, names)
     labels = {
         FOLDERS: folders,
         TABLES: collect_labels(joined, len(pictures)),
-        BOXES: label_by_boxes(boxes := place_boxes(material, names), len(pictures)),
+        BOXES: label_by_boxes(boxes, len(pictures)),
     }
-    there = {FOLDERS, *([TABLES] if joined else []), *([BOXES] if boxes else [])}
-    source = choice.source if choice.source in there else choose_source(labels)
-    splits = [layout.splits[row] for row in rows]
-    metadata = collect_metadata(joined, len(pictures), splits, folders, source)
-    groups = {rows.index(picture) if masks else picture: own for picture, own in group_masks(masks).items()}
+    source = choose_source(labels, choice.source)
+    filled = fill(labels[FOLDERS], labels[TABLES]) if source == FOLDERS and not choice.source else 0
+    said = (*describe(layout, source, labels[source], joined), *describe_filled(filled), *notes)
+    metadata = collect_metadata(joined, len(pictures), [layout.splits[row] for row in rows], folders, source)
+    places = {row: place for place, row in enumerate(rows)}
+    groups = {places[picture]: own for picture, own in group_masks(masks).items()}
     add_marks(metadata, groups, [entry.name for entry in entries], boxes)
     dataset = Dataset(
         relabel(pictures, labels[source]),
         metadata,
-        (*material.notes, *describe(layout, source, labels[source], joined), *notes, *describe_marks(groups, boxes)),
+        (*material.notes, *said, *describe_marks(groups, boxes)),
         {row: tuple(entries[mask] for mask in own) for row, own in groups.items()},
         boxes,
         list_order(joined, material) if source != FOLDERS else (),
@@ -229,13 +231,31 @@ def label_by_boxes(boxes: Mapping[int, Sequence[Box]], count: int) -> list[str |
             for row in range(count)]  # fmt: skip
 
 
-def choose_source(labels: Mapping[str, Sequence[str | None]]) -> str:
-    """Choose where labels come from: a table that labels half of the pictures; marks, where folders say nothing."""
+def choose_source(labels: Mapping[str, Sequence[str | None]], wanted: str = "") -> str:
+    """Choose where labels come from: a table that labels half of the pictures; marks, where folders say nothing.
+
+    What is ``wanted`` goes first, if it labels anything.
+    """
     counts = {source: sum(label is not None for label in own) for source, own in labels.items()}
+    if wanted == FOLDERS or counts.get(wanted):
+        return wanted
     told = len({label for label in labels[FOLDERS] if label is not None}) > 1
     if counts[TABLES] and (not told or counts[TABLES] * 2 >= len(labels[TABLES])):
         return TABLES
     return BOXES if counts[BOXES] and not told else FOLDERS
+
+
+def fill(labels: list[str | None], others: Sequence[str | None]) -> int:
+    """Give pictures without a label another one where there is one; returns how many."""
+    places = [place for place, label in enumerate(labels) if label is None and others[place] is not None]
+    for place in places:
+        labels[place] = others[place]
+    return len(places)
+
+
+def describe_filled(count: int) -> list[str]:
+    """Say how many pictures that have no folder have a label all the same."""
+    return [f"{count:,} without a folder that tells {'is' if count == 1 else 'are'} labelled by a table."] * bool(count)
 
 
 def collect_metadata(

@@ -105,7 +105,8 @@ def guess_separator(text: str) -> str:
         usual = int(np.bincount(widths).argmax()) if len(widths) else 0
         return (float((widths == usual).mean()), usual) if usual > 1 else (0.0, 0)
 
-    return max(SEPARATORS, key=rate)
+    best = max(SEPARATORS, key=rate)
+    return best if rate(best)[1] or rate(" ")[0] < 1 else " "
 
 
 def point_decimals(table: pd.DataFrame) -> pd.DataFrame:
