@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit.runtime import get_instance
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile
@@ -33,6 +34,9 @@ from explainers.settings import settings
 from sample_models import SampleModel
 
 SAMPLES, TESTS, YOURS, SHARED, FOLDER = "Samples", "All test pictures", "Yours", "Shared", "Folder"
+
+#: The keys of the uploads of files and of a folder.
+UPLOADERS = ("uploaded_images", "uploaded_folder")
 
 _opening = threading.Lock()
 
@@ -178,7 +182,7 @@ def draw_sample_model(sample: SampleModel) -> Any:
 def choose_pictures(info: ModelInfo) -> Dataset:
     """Draw the picker of where pictures come from, and the upload; returns the pictures to choose from."""
     root = settings().data
-    files, folder = _uploaded("uploaded_images"), _uploaded("uploaded_folder")
+    files, folder = map(_uploaded, UPLOADERS)
     shared = shared_pictures()
     samples = sample_models.models()
     sample = samples.get(info.name) or next(iter(samples.values()))
@@ -187,6 +191,8 @@ def choose_pictures(info: ModelInfo) -> Dataset:
     if len(files) + len(folder) != st.session_state.get("seen_files", 0):
         st.session_state["seen_files"] = len(files) + len(folder)
         st.session_state["source"] = YOURS if files or folder else SAMPLES
+    if "next_source" in st.session_state:
+        st.session_state["source"] = st.session_state.pop("next_source")
     if st.session_state.get("source", SAMPLES) not in sources:  # such as tests that another model does not bring
         st.session_state["source"] = SAMPLES
     source = choose_source(sources) if len(sources) > 1 else SAMPLES
@@ -207,14 +213,29 @@ def collect_samples(sample: SampleModel, pictures: Samples) -> Dataset:
     return Dataset(pictures, sample.describe(pictures))
 
 
-def source_for_link() -> Mapping[str, str]:
-    """Where pictures come from as the link of another page says it: what is not in the link is chosen anew there."""
-    return {"source": st.session_state["source"]} if st.session_state.get("source") else {}
+def keep_source() -> None:
+    """Have the page that is switched to show pictures from where they come now, and know of the uploads.
+
+    A switch in a run forgets what widgets say until the browser tells it again.
+    """
+    if "source" in st.session_state:
+        st.session_state["next_source"] = st.session_state["source"]
+    st.session_state["kept_files"] = {key: _uploaded(key) for key in UPLOADERS}
 
 
 def _uploaded(key: str) -> Sequence[UploadedFile]:
     """The files of an uploader, without those that were removed while nobody worked here."""
-    return [file for file in st.session_state.get(key) or [] if isinstance(file, UploadedFile)]
+    files = [file for file in st.session_state.get(key) or [] if isinstance(file, UploadedFile)]
+    kept: dict[str, Sequence[UploadedFile]] = st.session_state.get("kept_files", {})
+    if files or key not in kept:
+        kept.pop(key, None)
+        return files
+    context = get_script_run_ctx()
+    held = get_instance().uploaded_file_mgr.get_files(
+        context.session_id if context else "", [file.file_id for file in kept[key]]
+    )
+    there = {record.file_id for record in held}
+    return [file for file in kept[key] if file.file_id in there]
 
 
 def _keep(dataset: Dataset) -> Dataset:
@@ -249,8 +270,9 @@ def draw_upload(files: Sequence[UploadedFile], folder: Sequence[UploadedFile]) -
         "DICOM headers are dropped; text burned into the pixels stays."
     )
     st.file_uploader("Add your images", accept_multiple_files=True, key="uploaded_images", help=help)
-    with st.expander("Add a whole folder", expanded=bool(folder)):
-        st.file_uploader(
+    place = st.expander("Add a whole folder", key="add_folder", on_change="rerun")
+    if place.open or folder:
+        place.file_uploader(
             "A folder of images", accept_multiple_files="directory", key="uploaded_folder",
             help=f"With the folders in it, which give labels, as in a zip of it. {help}",
         )  # fmt: skip

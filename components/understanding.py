@@ -10,7 +10,17 @@ import pandas as pd
 import streamlit as st
 
 from components.plain_text import plain
-from explainers.cases.arranging import BOXES, FOLDERS, TABLES, Arrangement, Choice, Material, arrange, read_material
+from explainers.cases.arranging import (
+    AUTOMATIC,
+    BOXES,
+    FOLDERS,
+    TABLES,
+    Arrangement,
+    Choice,
+    Material,
+    arrange,
+    read_material,
+)
 from explainers.cases.columns import Columns
 from explainers.cases.dataset import Dataset, collect
 from explainers.images import Attachment, Picture, Sample
@@ -58,7 +68,7 @@ class _Kept:
     @property
     def choice(self) -> Choice:
         choices: Mapping[tuple[Any, ...], Choice] = st.session_state.get("arranged_by", {})
-        return choices.get(self.key, Choice())
+        return choices.get(self.key, AUTOMATIC)
 
     def change(self, **values: Any) -> None:
         """Keep something else that was chosen."""

@@ -15,7 +15,7 @@ from components.belongings import own
 from components.panels import tell_cut
 from components.plain_text import plain
 from components.prediction import draw_prediction
-from components.session import keep_model, open_picture, source_for_link, uploaded_models
+from components.session import keep_model, keep_source, open_picture, uploaded_models
 from components.telling_errors import telling_errors
 from explainers.errors import ModelError
 from explainers.graph import sandbox
@@ -265,7 +265,8 @@ def _draw_test(model: Any, pictures: Sequence[Sample | Picture]) -> None:
             keep_model(model)
             del st.session_state["tested"]
             # With None, Streamlit fails where a picker is bound to the link.
-            st.switch_page("pages/attribution.py", query_params=source_for_link())
+            keep_source()
+            st.switch_page("pages/attribution.py", query_params={})
 
 
 def _free_name(name: str) -> str:

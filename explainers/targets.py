@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import unicodedata
 from dataclasses import dataclass
 from typing import Protocol
 
 from explainers.errors import SelectionError
 from explainers.info import ModelInfo
+from explainers.labels import fold
 from explainers.outputs import BINARY
 from explainers.regions import Region
 
@@ -45,8 +45,8 @@ def find_class(info: ModelInfo, wanted: str) -> int:
     A name goes before an index, so that of the classes "1" to "5" asking for 3 gives "3"; "#3" is always the index.
     """
     wanted = wanted.strip()
-    lowered = [fold_name(name) for name in info.class_names]
-    named = [index for index, name in enumerate(lowered) if name == fold_name(wanted)]
+    lowered = [fold(name) for name in info.class_names]
+    named = [index for index, name in enumerate(lowered) if name == fold(wanted)]
     exact = [index for index in named if info.class_names[index] == wanted]
     if len(found := exact or named) > 1:
         raise SelectionError(
@@ -58,19 +58,14 @@ def find_class(info: ModelInfo, wanted: str) -> int:
     index = wanted.removeprefix("#")
     if index.isascii() and index.isdecimal() and int(index) < len(lowered):
         return int(index)
-    near = difflib.get_close_matches(fold_name(wanted), lowered, n=3)
+    near = difflib.get_close_matches(fold(wanted), lowered, n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"it has classes 0 to {len(lowered) - 1}."
     raise SelectionError(f"The model {info.name} has no class '{wanted}'; {hint}")
 
 
-def fold_name(name: str) -> str:
-    """Write a name so that it equals others of the same letters: composed, in small letters, without blanks around."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold()).strip()
-
-
 def refer_to(info: ModelInfo, index: int) -> str:
     """Write a class's index so that ``find_class`` gives this class, whatever the names."""
-    named = str(index) in map(fold_name, info.class_names)
+    named = str(index) in map(fold, info.class_names)
     return f"#{index}" if named else str(index)
 
 

@@ -21,14 +21,15 @@ import safetensors.torch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from explainers.cases.arranging import arrange, read_material
 from explainers.errors import LightboxError
 from explainers.graph.class_names import read_class_names
 from explainers.graph.loader import propose
-from explainers.images import read_contents
+from explainers.images import Attachment, File, read_contents
 from explainers.info import Layer
 from explainers.notes import read_names
 from explainers.settings import make, read_file
-from tests import model_files, onnx_files, picture_files
+from tests import model_files, onnx_files, picture_files, table_files
 
 LAYERS = (Layer("conv1", "conv1", "Conv2d", (8, 4, 4), "channels first", (4, 4)),)
 NAMES = b'layer;concept;name;author;date\nconv1;3;hair;Ada;2026-01-31T12:00:00Z\nconv1;4;"a; b";Ben;2026-02-01\n'
@@ -47,6 +48,12 @@ def open_settings(data: bytes) -> object:
     with tempfile.NamedTemporaryFile() as file:
         Path(file.name).write_bytes(data)
         return make(read_file(Path(file.name)))
+
+
+def open_table(name: str, data: bytes) -> object:
+    """Understand pictures with a table or annotations."""
+    entries = [File(file, path=Path(file)) for file in ("x/a.png", "x/b.png", "x.jpg")]
+    return arrange(entries, read_material([Attachment(name, data)]), ("dog", "cat"))
 
 
 def open_member(members: dict[str, bytes], name: str, data: bytes) -> object:
@@ -78,6 +85,17 @@ def targets() -> dict[str, Target]:
         "class names, YAML": Target(b"names:\n  0: cat\n  1: dog\n", partial(read_class_names, file_name="a.yaml")),
         "class names, text": Target(b"0 cat\n1: dog\n", partial(read_class_names, file_name="a.txt")),
         "settings": Target(SETTINGS, open_settings),
+    }
+    found |= {
+        f"table: {name}": Target(data, partial(open_table, name))
+        for name, data in {
+            "t.csv": b"id,label,age\na,dog,1\nb,cat,2\n",
+            "t.xlsx": table_files.write_excel(),
+            "t.parquet": table_files.write_parquet(),
+            "t.jsonl": b'{"file_name": "a.png", "label": "dog"}\n{"file_name": "b.png", "label": "cat"}\n',
+            "t.json": table_files.COCO,
+            "t.xml": table_files.VOC.encode(),
+        }.items()
     }
     for whole, parts in {
         checkpoint: ["data.pkl", "version"],

@@ -121,7 +121,7 @@ def enlarge(format, side):
 
 GREY = {"photometric": "minisblack"}
 
-DISPLAY_P3 = Image.open(CASES / "r1_display_p3.jpeg").info["icc_profile"]
+DISPLAY_P3 = Image.open(io.BytesIO((CASES / "r1_display_p3.jpeg").read_bytes())).info["icc_profile"]
 
 SEEDS = {
     **{format: photo(format) for format in ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")},
@@ -173,3 +173,6 @@ SEEDS = {
     ),
     "JPEG 2000 in boxes": compress(Image.fromarray(PHOTO[..., 0]), "JPEG2000", JPEG2000Lossless),
 }
+
+#: Those of which another one of the same decoder is tried each time.
+SIBLINGS = {"JPEG XL in boxes", "TIFF of 12 bits", "TIFF with opacity", "TIFF as jpegxl", "TIFF as webp", "TIFF as png"}

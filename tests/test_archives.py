@@ -24,9 +24,9 @@ from explainers.images.contents import find_attachments
 from explainers.images.encodings import decode_names
 from explainers.images.layout import read_layout
 from explainers.images.naming import split_name
-from explainers.index.observing import match_class
-from explainers.index.samples import read_sample, write_sample
+from explainers.index.samples import name_samples, read_sample, write_sample
 from explainers.info import ModelInfo
+from explainers.labels import match_class
 from explainers.preprocessing import Preprocessing
 from explainers.targets import find_class
 from tests.picture_files import PHOTO, archive, dicom, photo, save, tiff
@@ -126,6 +126,28 @@ def test_folders_of_patients_and_series_are_no_labels():
     assert labels("1.2.840.113619.2/1.dcm", "1.2.840.113619.3/1.dcm") == [None, None]
 
 
+@pytest.mark.parametrize(
+    ("paths", "found"),
+    [
+        (["Lungs/Train/COVID/images/1.png", "Lungs/Train/COVID/lung masks/1.png"], [None, None]),
+        (["L/Train/A/images/1.png", "L/Train/A/lung masks/1.png", "L/Test/B/images/1.png"], ["A", None, "B"]),
+        (["I/1. Original Images/a. Training Set/1.jpg", "I/1. Original Images/b. Testing Set/2.jpg"], [None, None]),
+        (["I/1. Original Images/a. Training Set/1.jpg", "I/2. Groundtruths/a. Training Set/1.tif"], [None, None]),
+        (["LIDC-IDRI-0001/01-01-2000-30178/3000566/1.dcm", "LIDC-IDRI-0002/01-01-2000-1/300/1.dcm"], [None, None]),
+        (["CheXpert/train/patient00001/study1/a.jpg", "CheXpert/valid/patient00002/study1/a.jpg"], [None, None]),
+        (["Final_Training/Images/00000/1.ppm", "Final_Training/Images/00014/1.ppm"], ["00000", "00014"]),
+        (["train2017/1.jpg", "val2017/2.jpg", "annotations/1.png"], [None, None, None]),
+        (["set/yes/1.jpg", "set/no/2.jpg", "yes/1.jpg", "no/2.jpg"], ["yes", "no", "yes", "no"]),
+        (["colon_image_sets/colon_aca/1.jpg", "lung_image_sets/lung_n/1.jpg"], ["colon_aca", "lung_n"]),
+        (["benign/SOB/adenosis/40X/1.png", "benign/SOB/adenosis/100X/1.png"], ["40X", "100X"]),
+        (["train/n01440764/1.JPEG", "val/n01443537/1.JPEG"], ["n01440764", "n01443537"]),
+        (["OCT2017 /train/CNV/1.jpeg", "OCT2017 /test/DME/1.jpeg"], ["CNV", "DME"]),
+    ],
+)
+def test_published_layouts_are_understood(paths, found):
+    assert labels(*paths) == found
+
+
 def test_numbers_next_to_pictures_are_labels_below_numbers_of_patients():
     assert labels("8863/0/1.png", "8863/1/2.png", "8864/0/3.png") == ["0", "1", "0"]
 
@@ -196,6 +218,12 @@ def test_kaggles_layout_gives_classes_and_splits():
     assert list(splits) == [picture.name.split("/")[1] for picture in pictures]
 
 
+def test_pictures_of_phones_have_the_labels_of_their_folders():
+    names = zipfile.ZipFile(CASES / "r2_only_heic.zip").namelist()
+    pictures = read(archive(dict.fromkeys(names, PNG)), "r2_only_heic.zip")
+    assert [picture.label for picture in pictures] == ["a", "a", "b"]
+
+
 def test_a_table_in_an_archive_is_an_attachment_and_parts_are_no_labels():
     contents = read_contents(case("z3_ham10000_metadata.zip"), "z3.zip")
     assert [picture.label for picture in contents.pictures] == [None, None]
@@ -212,8 +240,7 @@ APART = unicodedata.normalize("NFD", MELANOMA)
 
 def raw_archive(names, flag=0):
     """A zip whose names are these bytes, marked as UTF-8 or not, as other programs write them."""
-    buffer, packed = io.BytesIO(), zipfile.ZipFile(io.BytesIO(), "w")
-    places = []
+    buffer, places = io.BytesIO(), []
     for name in names:
         places.append(buffer.tell())
         head = struct.pack("<HHHHHLLLHH", 20, flag, 0, 0, 33, zlib.crc32(PNG), len(PNG), len(PNG), len(name), 0)
@@ -224,7 +251,6 @@ def raw_archive(names, flag=0):
         buffer.write(b"PK\1\2" + head + struct.pack("<HHHLL", 0, 0, 0, 0, place) + name)
     size = buffer.tell() - start
     buffer.write(b"PK\5\6" + struct.pack("<HHHHLLH", 0, 0, len(names), len(names), size, start, 0))
-    packed.close()
     return buffer.getvalue()
 
 
@@ -262,6 +288,11 @@ def test_the_encoding_of_names_is_guessed_over_the_whole_archive(encoding, names
 def test_names_marked_as_utf_8_are_not_guessed():
     data = raw_archive(["猫/1.png".encode(), "ÄÖ/2.png".encode()], flag=0x800)
     assert {picture.label for picture in read(data, "a.zip")} == {"猫", "ÄÖ"}
+
+
+def test_a_name_that_is_wrongly_marked_as_utf_8_does_not_lose_the_archive():
+    data = raw_archive([b"M\xe9lanome/1.png", b"x/2.png"], flag=0x800)
+    assert [picture.label for picture in read(data, "a.zip")] == [MELANOMA, "x"]
 
 
 @pytest.mark.parametrize(("shown", "checksum"), [("Größe", zlib.crc32(b"Gr??e.png")), ("Gr??e", 7)])
@@ -432,6 +463,14 @@ def test_more_than_was_declared_is_never_unpacked(compression, bounds):
     lying = changed(packed, struct.pack("<L", 30_000_000), struct.pack("<L", 1_000))
     with pytest.raises(ImageError, match=r"a.bmp is damaged inside the zip; pack it again"):
         read(lying, "a.zip")
+
+
+def test_files_that_share_their_bytes_are_refused():
+    data = archive({"a.bmp": photo("BMP")})
+    start, end = data.index(b"PK\1\2"), data.index(b"PK\5\6")
+    tail = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 9, 9, (end - start) * 9, start, 0)
+    with pytest.raises(ImageError, match="begins like a zip archive but cannot be decoded"):
+        read(data[:start] + data[start:end] * 9 + tail, "a.zip")
 
 
 def test_a_dictionary_of_gigabytes_is_not_made(monkeypatch):
@@ -677,6 +716,7 @@ def test_a_file_that_was_changed_is_another_sample_in_the_same_place(folder):
     after = find(folder).named("9.png")
     assert (after != before, hash(after) != hash(before)) == (True, True)
     assert write_sample(after) == write_sample(before)
+    assert name_samples((after,)) != name_samples((before,))
     assert read_sample(write_sample(after), {}) == replace(after, stamp=None)
 
 

@@ -234,7 +234,7 @@ WEIGHTS: dict[str, Bad] = {
 PICTURES: dict[str, Bad] = {
     "an empty picture": ("empty.png", plain(bytes), "empty.png is empty"),
     "a PDF document": ("a.png", plain(lambda: b"%PDF-1.7 ..."), "a PDF document"),
-    "a video": ("a.jpg", plain(lambda: b"\0\0\0\x18ftypisom" + bytes(200)), "a video (MP4)"),
+    "a video": ("a.jpg", plain(lambda: b"\0\0\0\x18ftypisom" + bytes(200)), "is a video"),
     "an SVG drawing": ("a.png", plain(lambda: b"<svg onload='alert(1)'/>"), "a text or SVG file"),
     "a pickle as a picture": ("a.png", lambda marker: PICKLES["without torch"](Touch(marker)), "no known picture"),
     **{

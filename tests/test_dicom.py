@@ -13,7 +13,7 @@ from pydicom.data import get_testdata_file
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.pixels.processing import apply_color_lut, apply_modality_lut, apply_voi_lut
 from pydicom.tag import Tag
 from pydicom.uid import (
     JPEG2000,
@@ -327,6 +327,31 @@ def test_a_box_that_leads_nowhere_is_refused(length):
             read(compressed(bad, JPEG2000Lossless, GREY), "box.dcm")
 
 
+def test_a_palette_in_boxes_is_refused():
+    frame = imagecodecs.jpeg2k_encode(GREY, level=0, codecformat="jp2", reversible=True)
+    place = frame.index(b"jp2h") - 4
+    length = int.from_bytes(frame[place : place + 4])
+    box = struct.pack(">I4sHB", 11, b"pclr", 1024, 255)
+    bad = (length + 11).to_bytes(4) + frame[place + 4 : place + length] + box
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        read(compressed(frame[:place] + bad + frame[place + length :], JPEG2000Lossless, GREY), "box.dcm")
+
+
+def test_a_jpeg_with_a_second_codestream_in_a_segment_is_refused():
+    frame = with_segment(jpeg(), 0xEB, b"JP" + struct.pack(">HII4s", 1, 1, 100, b"RESI") + DECOY)
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        read(compressed(frame, JPEGBaseline8Bit, SMOOTH), "xt.dcm")
+
+
+@pytest.mark.parametrize("encoder", ["JPEG 2000", "JPEG-LS", "JPEG lossless"])
+def test_compressed_values_of_more_bits_than_are_allocated_are_followed_with_a_note(encoder):
+    encode, syntax = ENCODERS[encoder]
+    header = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+    picture = only(compressed(encode(GREY), syntax, GREY, **header), window=(4096, 2048))
+    assert (grey(picture) == linear(GREY, 4096, 2048)).all()
+    assert any("Bits Allocated" in note for note in picture.notes)
+
+
 def test_boxes_without_a_codestream_are_refused():
     frame = imagecodecs.jpeg2k_encode(GREY, level=0, codecformat="jp2", reversible=True)
     with pytest.raises(ImageError, match="cannot be decoded"):
@@ -345,10 +370,11 @@ LARGER = np.zeros((40, 32), np.uint16)
         (imagecodecs.jpegls_encode(LARGER), JPEGLSLossless),
         (j2k(LARGER), JPEG2000Lossless),
         (imagecodecs.jpeg2k_encode(LARGER, level=0, codecformat="jp2"), JPEG2000Lossless),
+        (j2k(GREY)[:8] + struct.pack(">4I", 32 + 2**30, 24, 2**30, 0) + j2k(GREY)[24:], JPEG2000Lossless),
         (b"\xff\xd8\xff\xd9", JPEGBaseline8Bit),
         (b"no codestream", JPEG2000Lossless),
     ],
-    ids=["JPEG", "comment", "lossless", "JPEG-LS", "JPEG 2000", "JP2", "no frame", "nothing"],
+    ids=["JPEG", "comment", "lossless", "JPEG-LS", "JPEG 2000", "JP2", "offset", "no frame", "nothing"],
 )
 def test_data_that_declare_another_size_are_refused_before_they_are_decoded(frame, syntax, monkeypatch):
     def decode(*_):
@@ -377,7 +403,8 @@ def test_tiles_of_jpeg_2000_are_read(tile):
 
 def test_runs_that_unpack_to_far_more_than_a_frame_are_refused_before_they_are_unpacked(monkeypatch):
     monkeypatch.setattr("pydicom.pixels.decoders.rle._rle_decode_segment", None)
-    frame = struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\0" * 2**22
+    monkeypatch.setattr("explainers.images.dicom_codestreams.SMALL", 2**20)
+    frame = struct.pack("<16I", 1, 64, *[0] * 14) + b"\x81\0" * 2**14
     with pytest.raises(ImageError, match="cannot be decoded"):
         read(compressed(frame, RLELossless, GREY.astype(np.uint8)), "bomb.dcm")
 
@@ -465,6 +492,15 @@ def test_ybr_of_the_range_of_television_becomes_rgb():
     assert abs(only(data).pixels - SMOOTH[:, ::2].repeat(2, axis=1).astype(int)).max() <= 3
 
 
+@pytest.mark.parametrize(
+    ("encode", "syntax"), [(lambda v: j2k(v, mct=False), JPEG2000Lossless), (imagecodecs.jpegls_encode, JPEGLSLossless)]
+)
+def test_compressed_ybr_becomes_rgb(encode, syntax):
+    stored = np.rint(to_ybr(SMOOTH)).clip(0, 255).astype(np.uint8)
+    data = compressed(encode(stored), syntax, stored, PhotometricInterpretation="YBR_FULL", PlanarConfiguration=1)
+    assert abs(only(data).pixels - SMOOTH.astype(int)).max() <= 2
+
+
 @pytest.mark.parametrize("interpretation", ["YBR_RCT", "YBR_ICT"])
 def test_what_decompressing_jpeg_2000_leaves_behind_is_shown_as_rgb(interpretation):
     picture = only(uncompressed(SMOOTH, interpretation))
@@ -520,6 +556,25 @@ def with_overlay(values, encoder, **attributes):
 def test_bits_above_those_stored_are_left_out(encoder):
     picture = only(with_overlay(GREY, encoder), window=(4096, 2048))
     assert (grey(picture) == linear(GREY, 4096, 2048)).all()
+
+
+def run_lengths(data):
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    dataset.compress(RLELossless)
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("high", [11, 13, 15])
+@pytest.mark.parametrize("pack", [bytes, run_lengths])
+def test_bits_on_either_side_of_those_stored_are_left_out(high, pack):
+    values = GREY.astype(np.int16) - 2048
+    noise = RANDOM.integers(0, 2**16, values.shape)
+    place = high - 11
+    cells = ((values.astype(int) & 0xFFF) << place) | (noise & ~(0xFFF << place) & 0xFFFF)
+    data = dicom(cells.astype(np.uint16), BitsStored=12, HighBit=high, PixelRepresentation=1)
+    assert (grey(only(pack(data), window=(3000, 100))) == linear(values, 3000, 100)).all()
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -678,6 +733,13 @@ def test_the_first_window_that_can_be_read_is_used():
     assert (grey(only(data)) == linear(GREY, 900, 500)).all()
 
 
+@pytest.mark.parametrize(("kind", "form"), [("FD", "<d"), ("FL", "<f"), ("US", "<H"), ("LO", None), ("UN", None)])
+def test_a_window_may_be_stored_as_another_kind_of_number(kind, form):
+    width, centre = (struct.pack(form, number) if form else f"{number:4}".encode() for number in (900, 500))
+    data = changed(dicom(GREY), WindowWidth=(kind, width), WindowCenter=(kind, centre))
+    assert (grey(only(data)) == linear(GREY, 900, 500)).all()
+
+
 def test_an_unknown_window_function_gives_way_to_the_usual_one():
     picture = only(dicom(GREY, WindowWidth=900, WindowCenter=500, VOILUTFunction="CUBIC"))
     assert (grey(picture) == linear(GREY, 900, 500)).all()
@@ -776,6 +838,14 @@ def test_a_layout_that_is_not_valid_gives_way_to_the_likely_one(keyword, value):
     assert any(note.startswith(words) for note in picture.notes)
 
 
+@pytest.mark.parametrize("keyword", ["PlanarConfiguration", "FloatPixelData", "ExtendedOffsetTable", "WindowWidth"])
+@pytest.mark.parametrize("kind", ["SQ", "FD", "OW", "UN"])
+def test_an_attribute_that_means_nothing_here_never_costs_the_picture(keyword, kind):
+    for data, expected in ((dicom(GREY), GREY), (compressed(j2k(GREY), JPEG2000Lossless, GREY), GREY)):
+        picture = only(changed(data, **{keyword: (kind, b"4711")}), window=(4096, 2048))
+        assert (grey(picture) == linear(expected, 4096, 2048)).all()
+
+
 @pytest.mark.parametrize("text", [b"monochrome2 ", b"MONOCHROME 2", b"MONOCHROME2\0"])
 def test_a_photometric_interpretation_may_be_written_carelessly(text):
     picture = only(changed(dicom(GREY), PhotometricInterpretation=("CS", text)))
@@ -855,9 +925,10 @@ def test_a_dark_frame_of_a_deep_palette_is_dark():
 
 @pytest.mark.parametrize(("stated", "dtype"), [(8, np.uint8), (8, np.uint16), (16, np.uint16)])
 @pytest.mark.parametrize("entries", [256, 255, 300])
-def test_a_palette_has_the_depth_that_its_descriptor_states(stated, dtype, entries):
+@pytest.mark.parametrize("index", [np.uint8, np.uint16, np.int16])
+def test_a_palette_has_the_depth_that_its_descriptor_states(stated, dtype, entries, index):
     tables = RANDOM.integers(0, 256, (3, entries)).astype(dtype)
-    index = RANDOM.integers(0, entries, (9, 11)).astype(np.uint16)
+    index = RANDOM.integers(0, min(entries, 256), (9, 11)).astype(index)
     tables[:, 0] = 255
     expected = np.stack([table[index] for table in tables], -1)
     if stated == 16:
@@ -877,6 +948,8 @@ def test_values_outside_of_a_palette_get_its_ends():
     tables = np.array([[10, 20, 30]] * 3, np.uint8)
     picture = only(palette(np.array([[-9, -2, -1, 0, 99]], np.int16), tables, 8, first=-2))
     assert picture.pixels[0, :, 0].tolist() == [10, 10, 20, 30, 30]
+    picture = only(palette(np.array([[0, 253, 254, 255]], np.uint8), tables, 8, first=254))
+    assert picture.pixels[0, :, 0].tolist() == [10, 10, 10, 20]
 
 
 def test_a_palette_that_is_too_short_repeats_its_last_entry_with_a_note():
@@ -898,6 +971,19 @@ def test_a_palette_in_segments_is_written_out():
     expected = [100, 200, 400, 600, 800, 1000, 100, 200, 400, 600, 800, 1000]
     picture = only(palette(index, [segments * 1] * 3, 16, count=12, segmented=True))
     assert (picture.pixels[0, :, 0] == to_bytes(expected, 0, 65535)).all()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_segments_are_written_out_as_pydicom_does(bits):
+    largest, segments = 2**bits - 1, [0, 6, *RANDOM.integers(0, 2**bits, 6)]
+    for length in RANDOM.integers(1, 50, 10):
+        segments += [1, length, RANDOM.integers(0, largest)]
+    segments = np.array([*segments], np.uint8 if bits == 8 else np.uint16)
+    count = 6 + int(segments[9::3].sum())
+    index = np.arange(count, dtype=np.uint16).reshape(1, -1)
+    data = palette(index, [segments] * 3, bits, count=count, segmented=True)
+    expected = apply_color_lut(index, pydicom.dcmread(io.BytesIO(data))) if bits == 16 or count <= 256 else None
+    assert expected is None or (only(data).pixels == to_bytes(expected, 0, largest)).all()
 
 
 def test_segments_that_would_write_endless_entries_end():
@@ -946,6 +1032,15 @@ def test_a_compressed_file_without_a_preamble_shows_its_compression(frame_and_sy
     frame, syntax = frame_and_syntax
     data = compressed(frame, syntax, SMOOTH[..., 0])
     assert (only(bare(data)).pixels == only(data).pixels).all()
+
+
+def test_compressed_pixels_under_an_uncompressed_transfer_syntax_are_read_with_a_note():
+    frame = jpeg(SMOOTH[..., 0])
+    data = compressed(frame, JPEGBaseline8Bit, SMOOTH[..., 0])
+    stated = data.replace(b"1.2.840.10008.1.2.4.50", b"1.2.840.10008.1.2.1\0\0\0")
+    picture = only(stated)
+    assert (picture.pixels == only(data).pixels).all()
+    assert any("JPEG Baseline" in note for note in picture.notes)
 
 
 def test_groups_of_older_files_begin_with_their_length():

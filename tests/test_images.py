@@ -10,7 +10,7 @@ from PIL import Image
 
 from explainers.errors import ImageError
 from explainers.images import Reading, read, thumbnail
-from tests.picture_files import PHOTO, RANDOM, SEEDS, dicom, dicom_file, enlarge, photo, ramp, save, tiff
+from tests.picture_files import PHOTO, RANDOM, SEEDS, SIBLINGS, dicom, dicom_file, enlarge, photo, ramp, save, tiff
 
 SKIMAGE = Path(str(distribution("scikit-image").locate_file("skimage/data")))
 
@@ -286,7 +286,9 @@ def test_a_thumbnail_keeps_the_shape_in_a_square():
 
 @given(data=st.data())
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    "seed", [pytest.param(seed, marks=[pytest.mark.exhaustive] if seed in SIBLINGS else []) for seed in SEEDS]
+)
 def test_damage_ends_in_a_picture_or_a_sentence(seed, data):
     damaged = bytearray(SEEDS[seed])
     reach = st.integers(0, len(damaged) - 1)

@@ -162,7 +162,7 @@ def test_what_cannot_be_read_is_told_and_left_out(samples: Samples, tmp_path: Pa
 
 
 def test_samples_are_found_again(index: Index, samples: Samples, tmp_path: Path) -> None:
-    assert [index.samples[row] for row in (0, 39)] == [samples[0], samples[39]]
+    assert [index.samples[row] for row in (0, 39)] == [replace(samples[row], stamp=None) for row in (0, 39)]
     drawn = list(lesions.samples("moved-test", 3, size=96))
     build(drawn, tmp_path)
     stored = open_index(tmp_path)

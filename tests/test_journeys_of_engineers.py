@@ -231,6 +231,7 @@ def test_a_checkpoint_and_pictures_of_ones_own_go_all_the_way_to_the_downloads(j
     assert not re.search("house|layer|chelsea|cat|striped", " ".join(links))
 
 
+@pytest.mark.exhaustive
 def test_an_onnx_file_and_pictures_of_ones_own_go_all_the_way_to_reference_samples(
     journey: Callable[..., Journey],
 ):

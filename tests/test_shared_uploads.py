@@ -51,6 +51,7 @@ def test_a_model_is_seen_by_others_once_it_is_shared_and_until_it_is_taken_back(
     owner.get_by_role("button", name="Test this model").click()
     owner.get_by_role("button", name="Use this model").click()
     expect_heatmap(owner)
+    expect(owner).to_have_url(re.compile("source=Yours"))  # the pictures stay those that were chosen
     other = open_app()
     expect_heatmap(other)
     assert not offers(other, "thorax")

@@ -16,7 +16,7 @@ from components.failures.evaluation import Evaluation
 from components.figures import BARE
 from components.plain_text import plain
 from components.prediction import tell_share
-from components.session import open_picture
+from components.session import keep_source, open_picture
 from components.tiles import SIDE, Tile, draw_tiles, encode_once
 from explainers.cases.figures import summarise
 from explainers.cases.filters import Filter
@@ -96,6 +96,7 @@ def open_cases(evaluation: Evaluation, chosen: Filter, row: int, page: str = "at
     state["next_filter"] = chosen
     state["strip"] = workspace.dataset.names
     state["picture"] = int(evaluation.rows[row])
+    keep_source()
     st.switch_page(f"pages/{page}.py", query_params={})
 
 

@@ -39,9 +39,9 @@ def draw_calibration(evaluation: Evaluation) -> None:
     else:  # the confidence of a case is that of all its findings together
         st.plotly_chart(chart, key="calibration_of_findings", config=BARE, alt=alt)
     st.caption(
-        f"Expected calibration error {tell_share(found.error)}: by so much confidence and accuracy differ on average, "
-        f"in {len(bins)} of 10 equal bins that have cases (Guo et al. 2017). Below the dotted line it is too sure of "
-        "itself. The larger a dot, the more decisions."
+        f"Expected calibration error {tell_share(found.expected_error)}: by so much confidence and accuracy differ on "
+        f"average, in {len(bins)} of 10 equal bins that have cases (Guo et al. 2017). Below the dotted line it is too "
+        "sure of itself. The larger a dot, the more decisions."
     )
     draw_part(evaluation, part, "calibration", FEW)
 

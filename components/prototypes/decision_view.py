@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from components.following import finished, follow
+from components.plain_text import plain
 from components.prototypes.deviations import draw_deviations
 from components.prototypes.family import Family
 from components.prototypes.pictures import draw_crop, make_samples
@@ -74,7 +75,7 @@ def _tell_label(family: Family, decisions: Sequence[Decision]) -> None:
     for decision in decisions:
         st.markdown(
             f"Its own label is **{family.call(decision.klass)}**. As a {family.call(decision.klass)} case it would be "
-            f"**{decision.verdict}**: {tell_percentile(family, decision)}"
+            f"**{decision.verdict}**: {plain(tell_percentile(family, decision))}"
         )
 
 

@@ -15,7 +15,7 @@ from components.prototypes.tags import draw_export, read_tags
 from components.prototypes.verdict import choose_thresholds
 from components.references.index import draw_index, find_references
 from components.scene import indexed_layers
-from components.session import Workspace, open_picture, source_for_link
+from components.session import Workspace, keep_source, open_picture
 from explainers.errors import ImageError
 from explainers.index import Index
 from explainers.index.building import start
@@ -168,7 +168,8 @@ def tabulate_batch(family: Family, workspace: Workspace, batch: Index, threshold
 def open_decision(place: int) -> None:
     """Go to the decision on a picture of the strip."""
     st.session_state["picture"], st.session_state["next_view"] = place, DECISION
-    st.switch_page("pages/prototypes.py", query_params=source_for_link())
+    keep_source()
+    st.switch_page("pages/prototypes.py", query_params={})
 
 
 def _thumbnail(family: Family, workspace: Workspace, name: str) -> str:

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 from jaxtyping import Bool
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from explainers.errors import TableError
 from explainers.images import Attachment
@@ -159,22 +159,27 @@ def draw_mask(boxes: Iterable[Box], size: tuple[int, int]) -> Bool[np.ndarray, "
 
 def draw_box(box: Box, size: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
     """Draw one mark as a mask, scaled if it was made on a picture of another size."""
-    own = box.size if all(box.size) else size
+    from skimage.draw import polygon
+
+    own = box.size if min(box.size) > 0 else size
     if own[0] * own[1] > settings().picture_pixels:
         raise TableError(f"A mark was made on a picture of {own[0]} × {own[1]} pixels, which is too large.")
     if box.runs:
-        drawn = Image.fromarray(draw_runs(box.runs, own))
+        drawn = draw_runs(box.runs, own)
     else:
-        drawn = Image.new("L", own)
-        pen = ImageDraw.Draw(drawn)
-        for outline in box.outlines:
-            if len(outline) >= 6:
-                pen.polygon(list(outline[: len(outline) // 2 * 2]), fill=255)
-        if not box.outlines:
-            pen.rectangle((box.left, box.top, max(box.left, box.right - 1), max(box.top, box.bottom - 1)), fill=255)
-    if drawn.size != size:
-        drawn = drawn.resize(size, Image.Resampling.NEAREST)
-    return np.asarray(drawn) > 0
+        drawn = np.zeros((own[1], own[0]), np.uint8)
+        for outline in box.outlines or (corners(box),):
+            across, down = np.array(outline[::2]), np.array(outline[1::2])
+            if 3 <= len(across) == len(down):
+                drawn[polygon(down - 0.5, across - 0.5, drawn.shape)] = 255  # a pixel's middle is half way in
+    if own == size:
+        return drawn > 0
+    return np.asarray(Image.fromarray(drawn).resize(size, Image.Resampling.NEAREST)) > 0
+
+
+def corners(box: Box) -> tuple[float, ...]:
+    """The outline of a box."""
+    return (box.left, box.top, box.right, box.top, box.right, box.bottom, box.left, box.bottom)
 
 
 def draw_runs(runs: Sequence[int], size: tuple[int, int]) -> np.ndarray:

@@ -22,7 +22,7 @@ from explainers.images import Attachment, Picture, Sample, Samples
 from explainers.images.layout import Layout, read_layout
 from explainers.images.naming import split_name
 from explainers.images.picture import Reading
-from explainers.labels import BETWEEN, UNKNOWN
+from explainers.labels import BETWEEN, UNKNOWN, quote
 
 #: Where labels come from.
 FOLDERS, TABLES, BOXES = "folders", "tables", "boxes"
@@ -51,6 +51,10 @@ class Choice:
     source: str = ""
     left_out: tuple[str, ...] = ()
     columns: tuple[tuple[str, Columns], ...] = ()
+
+
+#: Nothing is chosen otherwise.
+AUTOMATIC = Choice()
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,9 @@ def read_material(attachments: Sequence[Attachment]) -> Material:
     return Material(tables, boxes, tuple(notes))
 
 
-def arrange(entries: Entries, material: Material, class_names: Sequence[str], choice: Choice = Choice()) -> Arrangement:
+def arrange(
+    entries: Entries, material: Material, class_names: Sequence[str], choice: Choice = AUTOMATIC
+) -> Arrangement:
     """Put together what is known of pictures, for a model with classes of these names."""
     layout = read_layout([split_name(entry.name) for entry in entries], choice.level)
     masks = find_masks([entry.name for entry in entries], layout.masks)
@@ -98,20 +104,23 @@ def arrange(entries: Entries, material: Material, class_names: Sequence[str], ch
     names = Names([entry.name for entry in pictures])
     folders = [layout.labels[row] if choice.level is not None else entries[row].label for row in rows]
     joined, notes = join_tables(material, names, class_names, choice)
+    boxes = place_boxes(material, names)
     labels = {
         FOLDERS: folders,
         TABLES: collect_labels(joined, len(pictures)),
-        BOXES: label_by_boxes(boxes := place_boxes(material, names), len(pictures)),
+        BOXES: label_by_boxes(boxes, len(pictures)),
     }
-    source = choice.source or choose_source(labels)
-    splits = [layout.splits[row] for row in rows]
-    metadata = collect_metadata(joined, len(pictures), splits, folders, source)
-    groups = {rows.index(picture) if masks else picture: own for picture, own in group_masks(masks).items()}
+    source = choose_source(labels, choice.source)
+    filled = fill(labels[FOLDERS], labels[TABLES]) if source == FOLDERS and not choice.source else 0
+    said = (*describe(layout, source, labels[source], joined), *describe_filled(filled), *notes)
+    metadata = collect_metadata(joined, len(pictures), [layout.splits[row] for row in rows], folders, source)
+    places = {row: place for place, row in enumerate(rows)}
+    groups = {places[picture]: own for picture, own in group_masks(masks).items()}
     add_marks(metadata, groups, [entry.name for entry in entries], boxes)
     dataset = Dataset(
         relabel(pictures, labels[source]),
         metadata,
-        (*material.notes, *describe(layout, source, labels[source]), *notes, *describe_marks(groups, boxes)),
+        (*material.notes, *said, *describe_marks(groups, boxes)),
         {row: tuple(entries[mask] for mask in own) for row, own in groups.items()},
         boxes,
         list_order(joined, material) if source != FOLDERS else (),
@@ -222,13 +231,31 @@ def label_by_boxes(boxes: Mapping[int, Sequence[Box]], count: int) -> list[str |
             for row in range(count)]  # fmt: skip
 
 
-def choose_source(labels: Mapping[str, Sequence[str | None]]) -> str:
-    """Choose where labels come from: a table that labels half of the pictures; marks, where folders say nothing."""
+def choose_source(labels: Mapping[str, Sequence[str | None]], wanted: str = "") -> str:
+    """Choose where labels come from: a table that labels half of the pictures; marks, where folders say nothing.
+
+    What is ``wanted`` goes first, if it labels anything.
+    """
     counts = {source: sum(label is not None for label in own) for source, own in labels.items()}
+    if wanted == FOLDERS or counts.get(wanted):
+        return wanted
     told = len({label for label in labels[FOLDERS] if label is not None}) > 1
     if counts[TABLES] and (not told or counts[TABLES] * 2 >= len(labels[TABLES])):
         return TABLES
     return BOXES if counts[BOXES] and not told else FOLDERS
+
+
+def fill(labels: list[str | None], others: Sequence[str | None]) -> int:
+    """Give pictures without a label another one where there is one; returns how many."""
+    places = [place for place, label in enumerate(labels) if label is None and others[place] is not None]
+    for place in places:
+        labels[place] = others[place]
+    return len(places)
+
+
+def describe_filled(count: int) -> list[str]:
+    """Say how many pictures that have no folder have a label all the same."""
+    return [f"{count:,} without a folder that tells {'is' if count == 1 else 'are'} labelled by a table."] * bool(count)
 
 
 def collect_metadata(
@@ -277,17 +304,21 @@ def list_order(joined: Sequence[Joined], material: Material) -> tuple[str, ...]:
     return tuple(dict.fromkeys(box.name for boxes in material.boxes.values() for box in boxes))
 
 
-def describe(layout: Layout, source: str, labels: Sequence[str | None]) -> list[str]:
-    """Say where labels come from."""
+def describe(layout: Layout, source: str, labels: Sequence[str | None], joined: Sequence[Joined]) -> list[str]:
+    """Say where labels come from, with the first of them."""
     if source == FOLDERS:
         return [layout.sentence] if layout.sentence else []
-    words = {TABLES: "Labels are from the table", BOXES: "Labels are what is marked in the pictures"}[source]
+    tables = [f"{quote_columns(one.columns.labels)} of {one.name}" for one in joined if one.columns.labels]
+    where = "what is marked in the pictures" if source == BOXES else " and ".join(tables) or "from no column of a table"
+    names = dict.fromkeys(
+        name for label in labels if label for name in label.split(BETWEEN) if not name.startswith(UNKNOWN)
+    )
+    found = f": {quote(sorted(names))}" if names else ""
     without = sum(label is None for label in labels)
-    have = "has" if without == 1 else "have"
-    more = f"; {without:,} of {len(labels):,} pictures {have} none" if without else ""
+    more = f"; {without:,} of {len(labels):,} pictures {'has' if without == 1 else 'have'} none" if without else ""
     kept = sorted({split for split in layout.splits if split})
-    splits = f" Folders give the split: {', '.join(kept[:5])}." if kept else ""
-    return [f"{words}{more}.{splits}"]
+    splits = f" Folders give the split: {quote(kept)}." if kept else ""
+    return [f"Labels are {where}{found}{more}.{splits}"]
 
 
 def describe_table(one: Joined, count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,11 @@ from explainers.labels import BETWEEN, NOTHING, UNKNOWN, is_class_name, loosen
 #: How columns of labels are called, the likeliest first.
 LABEL_TITLES = (
     "label", "labels", "class", "class name", "classname", "dx", "diagnosis", "target", "category", "finding labels",
-    "finding", "findings", "ground truth", "groundtruth", "gt", "truth", "y", "classes", "tags", "diagnosis 1",
-    "benign malignant", "level", "grade", "species", "type",
+    "finding", "findings", "diagnostic", "ground truth", "groundtruth", "gt", "truth", "y", "classes", "tags",
+    "label name", "class label", "image label", "final diagnosis", "diagnosis 1", "benign malignant", "pathology",
+    "disease", "condition", "histopathology", "outcome", "level", "grade", "severity", "species", "type",
+    "klasse", "befund", "diagnose", "classe", "étiquette", "diagnostico", "diagnóstico", "etiqueta",
+    "类别", "标签", "诊断",
 )  # fmt: skip
 
 #: The label of a picture of which a table says that it shows none of its findings.
@@ -75,8 +79,7 @@ def guess_labels(table: pd.DataFrame, class_names: Sequence[str]) -> tuple[str, 
         return (usual[0],)
     if are_findings(table, binary, class_names):
         return tuple(binary)
-    alone = len(table.columns) == 1 and has_labels(table.iloc[:, 0]) and table.iloc[:, 0].nunique() <= FEW
-    return (str(table.columns[0]),) if alone else ()
+    return (str(table.columns[0]),) if len(table.columns) == 1 and tells_apart(table.iloc[:, 0]) else ()
 
 
 def has_labels(column: pd.Series[Any]) -> bool:
@@ -85,9 +88,15 @@ def has_labels(column: pd.Series[Any]) -> bool:
     return len(filled) > 0 and (len(filled) < 10 or filled.nunique() <= 0.9 * len(filled))
 
 
+def tells_apart(column: pd.Series[Any]) -> bool:
+    """Whether a column without a telling title may hold labels: few different values, and no numbers of rows."""
+    counting = column.is_unique and bool(column.str.fullmatch(r"[\d.,+-]*").all())
+    return has_labels(column) and column.nunique() <= FEW and not counting
+
+
 def rate_names(column: pd.Series[Any], class_names: Sequence[str]) -> float:
     """The share of the values in a column, or of the names in them, that are names of classes; 0 for many values."""
-    values = [value for value in column.unique() if value.casefold() not in BLANK]
+    values = [unbracket(value) for value in column.unique() if value.casefold() not in BLANK]
     if not values or len(values) > max(1000, 20 * len(class_names)):
         return 0.0
     separator = choose_separator(values, class_names)
@@ -98,7 +107,7 @@ def rate_names(column: pd.Series[Any], class_names: Sequence[str]) -> float:
 def is_yes_or_no(column: pd.Series[Any]) -> bool:
     """Whether a column says yes or no of each row, or that this is unknown."""
     values = {normalise(value) for value in column.unique()}
-    return values <= {*YES, *NO, *OPEN} and bool(values & {*YES, *NO})
+    return values <= {*YES, *NO, *OPEN} and bool(values & {*YES, *NO, "-1"})
 
 
 def is_open(table: pd.DataFrame, name: str, binary: Sequence[str]) -> bool:
@@ -132,7 +141,7 @@ def guess_separator(table: pd.DataFrame, labels: Sequence[str], class_names: Seq
     """Guess what stands between several names in a cell of the column of labels; "" where there is but one."""
     if len(labels) != 1:
         return ""
-    return choose_separator([value for value in table[labels[0]].unique() if value], class_names)
+    return choose_separator([unbracket(value) for value in table[labels[0]].unique() if value], class_names)
 
 
 def choose_separator(values: Sequence[str], class_names: Sequence[str]) -> str:
@@ -143,7 +152,8 @@ def choose_separator(values: Sequence[str], class_names: Sequence[str]) -> str:
             continue
         parts = {part.strip() for value in values for part in value.split(separator)} - {""}
         known = sum(is_class_name(part, class_names) for part in parts) / max(1, len(parts))
-        repeats = separator != " " and whole == 0 and len(parts) < len(values)
+        numbers = all(part.isdecimal() for part in parts)
+        repeats = whole == 0 and (numbers if separator == " " else len(parts) < len(values))
         if separator == BETWEEN or (known > whole and known >= 0.5) or repeats:
             return separator
     return ""
@@ -169,9 +179,18 @@ def write_labels(table: pd.DataFrame, columns: Columns, class_names: Sequence[st
 
 def write_label(value: str, separator: str) -> str:
     """Write the names in a cell with "|" between them."""
+    value = unbracket(value)
     if value.casefold() in BLANK or not separator:
         return "" if value.casefold() in BLANK else value
     return BETWEEN.join(dict.fromkeys(part.strip() for part in value.split(separator) if part.strip()))
+
+
+def unbracket(value: str) -> str:
+    """Write a list as Python prints it, ['A', 'B'], with "|" between its names."""
+    if not re.fullmatch(r"\[.*\]", value):
+        return value
+    parts = (part.strip().strip("'\"").strip() for part in value[1:-1].split(","))
+    return BETWEEN.join(part for part in parts if part)
 
 
 def write_opposites(column: pd.Series[Any], title: str, class_names: Sequence[str]) -> pd.Series[Any]:
@@ -182,14 +201,14 @@ def write_opposites(column: pd.Series[Any], title: str, class_names: Sequence[st
 
 
 def read_findings(table: pd.DataFrame, names: Sequence[str]) -> Float[np.ndarray, "row finding"]:
-    """Read columns of yes or no as 1, 0, and NaN for unknown; blank means no where the columns have no other no."""
+    """Read columns of yes or no as 1, 0, and NaN for unknown; where they have no 0, nothing or -1 alone means no."""
     answers = {**dict.fromkeys(YES, 1.0), **dict.fromkeys(NO, 0.0)}
     columns = [table[name].map({value: answers.get(normalise(value), np.nan) for value in table[name].unique()})
                for name in names]  # fmt: skip
     found = np.stack([column.to_numpy(float) for column in columns], axis=1)
     blank = np.stack([(table[name] == "").to_numpy(bool) for name in names], axis=1)
-    if not (found == 0).any() and not (np.isnan(found) & ~blank).any():
-        found[blank] = 0
+    if not (found == 0).any() and (blank.any() != (np.isnan(found) & ~blank).any()):
+        found[np.isnan(found)] = 0  # 1 and nothing, or 1 and -1
     return found
 
 

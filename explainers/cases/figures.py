@@ -47,8 +47,8 @@ class Confusion:
 class Calibration:
     """How often decisions of a confidence are right: in bins of equal width from 0 to 1, those with pictures in them.
 
-    ``low`` and ``high`` are the lowest and the highest confidence in a bin. ``error`` is the expected calibration error
-    (Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599): the mean distance of both, weighed by counts.
+    ``low`` and ``high`` are the lowest and the highest confidence in a bin. ``expected_error`` is the mean distance of
+    both, weighed by counts (expected calibration error, Naeini et al. 2015; Guo et al. 2017, arXiv:1706.04599).
     """
 
     confidence: Float64[np.ndarray, " bin"]
@@ -56,7 +56,7 @@ class Calibration:
     count: Int[np.ndarray, " bin"]
     low: Float64[np.ndarray, " bin"]
     high: Float64[np.ndarray, " bin"]
-    error: float
+    expected_error: float
 
 
 def why_nothing(outcomes: Outcomes) -> str:

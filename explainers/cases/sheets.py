@@ -105,7 +105,8 @@ def guess_separator(text: str) -> str:
         usual = int(np.bincount(widths).argmax()) if len(widths) else 0
         return (float((widths == usual).mean()), usual) if usual > 1 else (0.0, 0)
 
-    return max(SEPARATORS, key=rate)
+    best = max(SEPARATORS, key=rate)
+    return best if rate(best)[1] or rate(" ")[0] < 1 else " "
 
 
 def point_decimals(table: pd.DataFrame) -> pd.DataFrame:
@@ -224,8 +225,8 @@ def take(rows: Iterable[Sequence[Any]], name: str, cells: int = 0) -> list[list[
     found: list[list[str]] = []
     for row in rows:
         cells += len(row)
+        check_bounds(name, len(found) + 1, len(row))
         written = [write_cell(value) for value in row]
-        check_bounds(name, len(found) + 1, len(written))
         if cells > CELLS:
             raise TableError(f"{name} has more than {CELLS:,} cells. Split the table, or leave out columns.")
         if any(written):

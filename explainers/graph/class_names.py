@@ -114,7 +114,7 @@ def check_names(names: list[str]) -> tuple[str, ...]:
         )
     if "" in names:
         raise ModelError(f"Class {names.index('')} has an empty name in the file. Give every class a name.")
-    return tuple(names)
+    return tuple(name.encode(errors="replace").decode() for name in names)  # JSON may hold halves of letters
 
 
 def parse_json(text: str) -> object:

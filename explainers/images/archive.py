@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import io
 import lzma
+import re
 import struct
 import sys
 import zipfile
@@ -94,7 +95,9 @@ def list_entries(data: bytes, name: str) -> list[Entry]:
     """List the files in an archive, within the bounds of the settings, before any is unpacked; raises ImageError."""
     with decoding(name, "a zip archive"):
         check_bound(name, "entries", data.count(b"PK\x01\x02"), settings().archive_entries)
-        found = [entry for entry in zipfile.ZipFile(io.BytesIO(data)).infolist() if not is_folder(entry)]
+        found = [entry for entry in open_directory(data).infolist() if not is_folder(entry)]
+        if sum(entry.compress_size for entry in found) > len(data):  # the same bytes for several files
+            raise zipfile.BadZipFile
     unpacked = sum(entry.file_size for entry in found)
     bound = min(settings().archive_bytes, settings().archive_ratio * len(data))
     check_bound(name, "bytes when unpacked", unpacked, bound)
@@ -110,6 +113,20 @@ def list_entries(data: bytes, name: str) -> list[Entry]:
         )
         for entry, path in zip(found, read_names(found), strict=True)
     ]
+
+
+def open_directory(data: bytes) -> zipfile.ZipFile:
+    """Open an archive to list it; where names are marked as UTF-8 and are not, the marks are ignored."""
+    try:
+        return zipfile.ZipFile(io.BytesIO(data))
+    except UnicodeDecodeError:
+        unmarked = re.sub(rb"(PK\x01\x02.{5})(.)", clear_mark, data, flags=re.DOTALL)
+        return zipfile.ZipFile(io.BytesIO(unmarked))
+
+
+def clear_mark(match: re.Match[bytes]) -> bytes:
+    """Write the beginning of an entry without the mark of UTF-8, a bit in the upper byte of its flags."""
+    return match[1] + bytes([match[2][0] & ~(UTF_8 >> 8) & 0xFF])
 
 
 def is_folder(entry: zipfile.ZipInfo) -> bool:

@@ -39,7 +39,7 @@ def describe_boxes(head: bytes) -> str:
 
 
 def boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
-    """The properties of all pictures in a file of boxes (ISO/IEC 23008-12), each with its kind; raises ValueError."""
+    """The properties of all pictures in a file of boxes (ISO/IEC 23008-12), each with its kind."""
     while start + 8 <= end:
         size, kind = struct.unpack_from(">I4s", data, start)
         head = 8
@@ -47,7 +47,7 @@ def boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, bytes]]:
             size, head = int.from_bytes(data[start + 8 : start + 16]), 16
         stop = start + size if size else end
         if stop < start + head or stop > end:
-            raise ValueError
+            return  # cut short, or something else behind the boxes
         if kind in OUTER:
             yield from boxes(data, start + head + OUTER[kind], stop)
         elif kind in (b"colr", b"pixi"):

@@ -69,11 +69,11 @@ def find_attachments(folder: Path) -> tuple[Attachment, ...]:
 
     Links that lead out of the folder are not followed. What is too large, alone or together, is left out.
     """
-    found, total = [], 0
-    for path in sorted(walk(folder.resolve()), key=lambda path: natural_key(path.parts)):
+    root, found, total = folder.resolve(), [], 0
+    for path in sorted(walk(root), key=lambda path: natural_key(path.parts)):
         data = path.read_bytes()
         if total + len(data) <= settings().archive_bytes and is_attachment(path.name, data):
-            found.append(Attachment("/".join(split_name(path.relative_to(folder.resolve()).as_posix())), data))
+            found.append(Attachment("/".join(split_name(path.relative_to(root).as_posix())), data))
             total += len(data)
     return tuple(found)
 

@@ -30,7 +30,7 @@ def show_values(
     the largest value that fits, as it is where 8 bits are made of 16.
     """
     if values.dtype.kind in "bu" and bits <= 8:
-        return Shown(to_bytes(values, 0, 2**bits - 1))
+        return Shown(values if bits == 8 else to_bytes(values, 0, 2**bits - 1))
     if window:
         width, centre = window
         pixels = to_bytes(values, centre - width / 2, centre + width / 2)
@@ -68,7 +68,8 @@ def divide_by_alpha(
     values: Real[np.ndarray, "h w channel"], alpha: UInt8[np.ndarray, "h w"]
 ) -> Real[np.ndarray, "h w channel"]:
     """Undo the multiplication of colours with their opacity, in the type that they have."""
-    straight: np.ndarray = values * np.float64(255) / np.maximum(alpha, 1)[..., None]
+    wide = np.float32 if values.dtype.itemsize <= 2 else np.float64
+    straight: np.ndarray = values * (wide(255) / np.maximum(alpha, 1).astype(wide))[..., None]
     if values.dtype.kind != "f":
-        straight = straight.clip(0, np.iinfo(values.dtype).max).round()
-    return np.asarray(straight, values.dtype)
+        np.rint(straight.clip(0, np.iinfo(values.dtype).max, out=straight), out=straight)
+    return straight.astype(values.dtype)

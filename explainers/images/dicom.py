@@ -30,6 +30,7 @@ from explainers.images.dicom_pixels import (
     count_frames,
     decode_cells,
     find_padding,
+    leave_out,
     mask_bits,
     read_layout,
     settle_high,
@@ -81,6 +82,12 @@ ATTRIBUTES = [
     "WindowWidth",
 ]
 
+#: The transfer syntaxes of pixels that are not compressed.
+NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian)
+
+#: Representations whose length has four bytes.
+LONG = (b"OB", b"UN", b"UT", b"SQ", b"UC")
+
 #: The first element of a data set without a preamble: groups 2 and 8, implicit or explicit, little endian.
 FIRST = re.compile(
     rb"[\x02\x08]\0[^\xff]\0(?:(?:AE|AS|CS|DA|DS|DT|IS|LO|LT|PN|SH|ST|TM|UI|UL|US)[\0-\xff][\0\x01]"
@@ -91,18 +98,13 @@ FIRST = re.compile(
 
 def is_bare(head: bytes) -> bool:
     """Whether a file begins like a DICOM data set without a preamble, by its first elements."""
-    first = FIRST.match(head)
-    if not first:
+    if not FIRST.match(head):
         return False
-    explicit = head[4:6].isalpha() and head[4:6].isupper()
-    if not explicit:
-        length = int.from_bytes(head[4:8], "little")
-        second = head[8 + length : 12 + length]
-    elif head[4:6] in (b"OB", b"UN", b"UT", b"SQ", b"UC"):
+    if head[4:6] in LONG:
         return True
-    else:
-        length = int.from_bytes(head[6:8], "little")
-        second = head[8 + length : 12 + length]
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    length = int.from_bytes(head[6:8] if explicit else head[4:8], "little")
+    second = head[8 + length : 12 + length]
     # Elements have an even length and come in the order of their tags.
     return length % 2 == 0 and (len(second) < 4 or tag_of(head[:4]) < tag_of(second) < 0x7FE1_0000)
 
@@ -122,6 +124,7 @@ def read_dicom(data: bytes, name: str, reading: Reading = USUAL) -> Picture:
     with decoding(name, "a DICOM file"):
         header = Header(pydicom.dcmread(io.BytesIO(data), specific_tags=list(ATTRIBUTES), force=True))
         find_syntax(name, header)
+        leave_out(header.dataset)
         layout = read_layout(name, header)
         index = check_frame(name, reading.frame, layout.frames)
         check_size(name, layout.columns, layout.rows)
@@ -158,10 +161,14 @@ def find_syntax(name: str, header: Header) -> None:
     dataset = header.dataset
     if not any(keyword in dataset for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise ImageError(f"{name} is a DICOM file without a picture, such as a report. Choose one with pixel data.")
-    if not dataset.file_meta.get("TransferSyntaxUID"):
-        dataset.file_meta.TransferSyntaxUID = guess(header)
-        header.notes.append(f"the file names no transfer syntax; read as {dataset.file_meta.TransferSyntaxUID.name}")
-    syntax = dataset.file_meta.TransferSyntaxUID
+    stated = dataset.file_meta.get("TransferSyntaxUID")
+    syntax = stated or guess(header)
+    if syntax in NATIVE and is_compressed(dataset):
+        syntax = guess(header)
+    if syntax != stated:
+        words = "states a transfer syntax that its pixels do not have" if stated else "names no transfer syntax"
+        header.notes.append(f"the file {words}; read as {syntax.name}")
+    dataset.file_meta.TransferSyntaxUID = syntax
     try:
         get_decoder(syntax)
     except NotImplementedError:
@@ -169,10 +176,15 @@ def find_syntax(name: str, header: Header) -> None:
         raise ImageError(f"{name} is compressed {kind}. Export it uncompressed.") from None
 
 
+def is_compressed(dataset: Dataset) -> bool:
+    """Whether pixels are stored as compressed ones are: in fragments, without a length of their own."""
+    return "PixelData" in dataset and bool(dataset["PixelData"].is_undefined_length)
+
+
 def guess(header: Header) -> UID:
     """The transfer syntax by which a data set was read, or that its compressed pixels show."""
     implicit, little = header.dataset.original_encoding
-    if "PixelData" in header.dataset and header.dataset["PixelData"].is_undefined_length:
+    if is_compressed(header.dataset):
         return guess_syntax(compressed_frame(header.dataset, 0, count_frames(header)))
     if implicit:
         return ImplicitVRLittleEndian

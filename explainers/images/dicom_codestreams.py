@@ -142,13 +142,11 @@ def read_size(segment: bytes) -> Declared:
     """Read the segment SIZ of JPEG 2000, from its length on."""
     if len(segment) < 39:
         raise ValueError
-    right, bottom, left, top = (int.from_bytes(segment[4 + 4 * part : 8 + 4 * part]) for part in range(4))
-    across, down, first, upper = (int.from_bytes(segment[20 + 4 * part : 24 + 4 * part]) for part in range(4))
-    # Decoders keep some kilobytes for each tile, whether it holds anything or not.
-    if not across or not down or -(-(right - first) // across) * -(-(bottom - upper) // down) > SEGMENTS:
+    width, height, left, top, across, down = (int.from_bytes(segment[4 + 4 * part : 8 + 4 * part]) for part in range(6))
+    # Decoders take the picture's offset for a part of it, and keep some kilobytes for each tile.
+    if left or top or not across or not down or -(-width // across) * -(-height // down) > SEGMENTS:
         raise ValueError
-    bits = (segment[38] & 0x7F) + 1
-    return Declared(right - left, bottom - top, int.from_bytes(segment[36:38]), bits, JPEG2000)
+    return Declared(width, height, int.from_bytes(segment[36:38]), (segment[38] & 0x7F) + 1, JPEG2000)
 
 
 def check_frame_data(data: bytes, syntax: UID, width: int, height: int, channels: int, bits: int) -> int:

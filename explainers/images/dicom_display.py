@@ -99,7 +99,7 @@ def apply_table(values: Values, header: Header) -> Shown | None:
 
 def apply_stated_window(values: Values, header: Header, window: Window) -> Shown | None:
     """Show values through a window that a person or the file states; None without one."""
-    own = read_window(header) if window is None or "WindowWidth" in header.dataset else None
+    own = read_window(header)
     chosen = window or own
     if not chosen:
         return None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +19,12 @@ from explainers.images.picture import DECODER_ERRORS
 
 #: A decimal with a point or a comma, and then no further digit: a unit at most.
 DECIMAL = re.compile(r"([+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?)(\D*)", re.ASCII)
+
+#: How many bytes of an attribute of numbers are read.
+LONGEST = 4096
+
+#: Representations of numbers that are not text, where decimals are stored in them against the standard.
+BINARY = {"FD": "d", "FL": "f", "US": "H", "SS": "h", "UL": "I", "SL": "i"}
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Header:
     def words(self, keyword: str) -> list[int]:
         """Whole numbers of 16 bits, not negative; none without the attribute."""
         value, order = self.raw(keyword)
+        value = value[:LONGEST]
         return [int(number) for number in np.frombuffer(value[: len(value) // 2 * 2], order)]
 
     def count(self, keyword: str, otherwise: int, allowed: range) -> int:
@@ -68,19 +74,18 @@ class Header:
 
     def decimals(self, keyword: str) -> list[float | None]:
         """Decimal numbers; None in the place of each that cannot be read."""
-        if self.representation(keyword) in ("FD", "FL"):
-            return list(self.floats(keyword))
-        texts = self.raw(keyword)[0].decode("ascii", "replace").split("\\")
+        if kind := BINARY.get(self.representation(keyword)):
+            return self.binary(keyword, kind)
+        texts = self.raw(keyword)[0][:LONGEST].decode("ascii", "replace").split("\\")
         return [self.parse(keyword, text.strip(" \0\n\r\t")) for text in texts]
 
-    def floats(self, keyword: str) -> Iterator[float | None]:
-        """Binary numbers where a file states that it holds such."""
+    def binary(self, keyword: str, kind: str) -> list[float | None]:
+        """Numbers that are stored in binary, in the format ``kind``; None in the place of each that is not finite."""
         value, order = self.raw(keyword)
-        size = 8 if self.representation(keyword) == "FD" or keyword.startswith("Double") else 4
-        for (number,) in struct.iter_unpack(
-            f"{order[0]}{'d' if size == 8 else 'f'}", value[: len(value) // size * size]
-        ):
-            yield number if math.isfinite(number) else None
+        form, size = f"{order[0]}{kind}", struct.calcsize(kind)
+        value = value[:LONGEST]
+        numbers = struct.iter_unpack(form, value[: len(value) // size * size])
+        return [float(number) if math.isfinite(number) else None for (number,) in numbers]
 
     def parse(self, keyword: str, text: str) -> float | None:
         """Read a decimal number, with a note if it is not written as the standard asks; None for none."""

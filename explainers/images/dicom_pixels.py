@@ -7,22 +7,26 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Real
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import convert_color_space
+from pydicom.tag import Tag
 from pydicom.uid import JPEG2000TransferSyntaxes, JPEGTransferSyntaxes
 
 from explainers.errors import ImageError
 from explainers.images.dicom_codestreams import check_frame_data, stated_colours
+from explainers.images.dicom_colours import convert_full, convert_partial
 from explainers.images.dicom_header import Header
 
 GREYS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
+KNOWN = {words.replace(" ", ""): words for words in (*GREYS, *COLOURS)}
+
+OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+
 #: Bits are masked by ``mask_bits``, for compressed data too.
 UNMASKED: Any = {"correct_unused_bits": False}
-
-KNOWN = {words.replace(" ", ""): words for words in (*GREYS, *COLOURS)}
 
 
 @dataclass(frozen=True)
@@ -110,8 +114,11 @@ def check_compressed(header: Header, layout: Layout, index: int) -> Layout:
     syntax = header.dataset.file_meta.TransferSyntaxUID
     frame = compressed_frame(header.dataset, index, layout.frames)
     bits = check_frame_data(frame, syntax, layout.columns, layout.rows, layout.samples, layout.allocated)
+    if bits > layout.allocated:
+        header.note("BitsAllocated", f"is less than the {bits} bits of its compressed data, which are followed")
+        layout = replace(layout, allocated=-(-bits // 8) * 8, stored=bits)
     # A codestream of no more bits than are stored has none below them.
-    layout = replace(layout, high=layout.high if bits > layout.high else layout.stored - 1)
+    layout = replace(layout, high=layout.high if bits > layout.high >= layout.stored else layout.stored - 1)
     if syntax in JPEGTransferSyntaxes:
         # Decoders of JPEG give bytes or words by the data alone.
         allocated = 8 if bits <= 8 else 16
@@ -133,18 +140,33 @@ def follow_colours(header: Header, layout: Layout, stated: str) -> str:
 
 
 def write(header: Header, layout: Layout) -> None:
-    """Write what was understood into the data set that pydicom decodes."""
+    """Write what was understood into the data set that pydicom decodes, whatever stood there and in what form."""
     dataset = header.dataset
-    interpretation = subsampling(header, layout)
+    found: dict[str, int | str] = {"PhotometricInterpretation": subsampling(header, layout)}
     if layout.samples == 3:
         # It means nothing for compressed data (PS3.5 8.2.1); decoders of RLE set it themselves.
         compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
-        dataset.PlanarConfiguration = 0 if compressed else header.count("PlanarConfiguration", 0, range(2))
-    dataset.NumberOfFrames, dataset.SamplesPerPixel = layout.frames, layout.samples
-    dataset.Rows, dataset.Columns, dataset.BitsAllocated = layout.rows, layout.columns, layout.allocated
-    dataset.PhotometricInterpretation = interpretation
+        found["PlanarConfiguration"] = 0 if compressed else header.count("PlanarConfiguration", 0, range(2))
+    else:
+        dataset.pop(Tag("PlanarConfiguration"), None)
     if "PixelData" in dataset:
-        dataset.BitsStored, dataset.PixelRepresentation = layout.stored, int(layout.signed)
+        found |= {"BitsStored": layout.stored, "PixelRepresentation": int(layout.signed)}
+    found |= {"NumberOfFrames": layout.frames, "SamplesPerPixel": layout.samples, "Rows": layout.rows}
+    found |= {"Columns": layout.columns, "BitsAllocated": layout.allocated}
+    for keyword, value in found.items():
+        dataset.add_new(keyword, dictionary_VR(keyword), value)
+
+
+def leave_out(dataset: Dataset) -> None:
+    """Take out what pydicom would look at though it means nothing: other pixels, and offsets that cannot be."""
+    if "PixelData" in dataset:
+        for keyword in ("FloatPixelData", "DoubleFloatPixelData"):
+            dataset.pop(Tag(keyword), None)
+    offsets, lengths = (Header(dataset).raw(keyword)[0] for keyword in OFFSETS)
+    compressed = dataset.file_meta.TransferSyntaxUID.is_encapsulated
+    if not (compressed and offsets and len(offsets) == len(lengths) and len(offsets) % 8 == 0):
+        for keyword in OFFSETS:
+            dataset.pop(Tag(keyword), None)
 
 
 def subsampling(header: Header, layout: Layout) -> str:
@@ -161,35 +183,8 @@ def subsampling(header: Header, layout: Layout) -> str:
 
 def compressed_frame(dataset: Dataset, index: int, frames: int) -> bytes:
     """The bytes of one compressed frame."""
-    keywords = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
-    offsets = tuple(dataset[keyword].value for keyword in keywords) if keywords[0] in dataset else None
+    offsets = tuple(dataset[keyword].value for keyword in OFFSETS) if OFFSETS[0] in dataset else None
     return get_frame(dataset.PixelData, index, number_of_frames=frames, extended_offsets=offsets)
-
-
-def convert_full(cells: Real[np.ndarray, "h w 3"], bits: int) -> Real[np.ndarray, "h w 3"]:
-    """Bring luminance and chroma of the full range to RGB (PS3.3 C.7.6.3.1.2)."""
-    if cells.dtype == np.uint8 and bits == 8:
-        colours: Real[np.ndarray, "h w 3"] = convert_color_space(cells, "YBR_FULL", "RGB")
-        return colours
-    return mix(cells, bits, 1, (1.402, -0.344136, -0.714136, 1.772), 0)
-
-
-def convert_partial(cells: Real[np.ndarray, "h w 3"], bits: int) -> Real[np.ndarray, "h w 3"]:
-    """Bring luminance of 16 to 235 and chroma of 16 to 240, of 255, to RGB (ITU-R BT.601)."""
-    return mix(cells, bits, 1.164384, (1.596027, -0.391762, -0.812968, 2.017232), 16)
-
-
-def mix(
-    cells: Real[np.ndarray, "h w 3"], bits: int, gain: float, weights: tuple[float, float, float, float], black: int
-) -> Real[np.ndarray, "h w 3"]:
-    """Add to the luminance what the chroma of blue and red weigh in red, green (of both) and blue."""
-    luminance, blue, red = (channel.astype(np.float32) for channel in np.moveaxis(cells, -1, 0))
-    luminance = gain * (luminance - black * 2.0 ** (bits - 8))
-    blue, red = blue - 2.0 ** (bits - 1), red - 2.0 ** (bits - 1)
-    mixed = (weights[0] * red, weights[1] * blue + weights[2] * red, weights[3] * blue)
-    colours = np.stack([luminance + part for part in mixed], axis=-1).clip(0, 2**bits - 1)
-    found: Real[np.ndarray, "h w 3"] = np.rint(colours).astype(cells.dtype)
-    return found
 
 
 def mask_bits(cells: Real[np.ndarray, "h w *channel"], layout: Layout) -> Real[np.ndarray, "h w *channel"]:
@@ -233,12 +228,11 @@ def find_padding(
 
 def read_padding(header: Header, layout: Layout) -> list[float]:
     """The value that pads, and the other end of its range if there is one; none without."""
-    kinds = {"FloatPixelData": "Float", "DoubleFloatPixelData": "DoubleFloat"}
-    prefix = next((prefix for keyword, prefix in kinds.items() if keyword in header.dataset), "")
+    kinds = {"FloatPixelData": ("Float", "f"), "DoubleFloatPixelData": ("DoubleFloat", "d")}
+    prefix, kind = next((found for keyword, found in kinds.items() if keyword in header.dataset), ("", ""))
     ends: list[float | None] = []
     for keyword in (f"{prefix}PixelPaddingValue", f"{prefix}PixelPaddingRangeLimit"):
-        found = header.floats(keyword) if prefix else header.words(keyword)
-        ends += [*found][:1]
+        ends += (header.binary(keyword, kind) if prefix else header.words(keyword))[:1]
         if not ends:
             return []
     # Whatever a file states of their sign: as that of the pixels.

@@ -14,8 +14,8 @@ from explainers.images.dicom_header import Header
 #: What is said of a table that is left out.
 SHORT = "holds too few entries; left out"
 
-#: How many segments of a table are followed at most.
-STEPS = 2**17
+#: How many segments of a table are followed, and how many of its bytes.
+STEPS, LONGEST = 2**17, 2**20
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,10 @@ class Table:
 
     def look_up(self, values: Real[np.ndarray, "h w"]) -> UInt16[np.ndarray, "h w"]:
         """The entry of each value; the first one for those below the table, the last one for those above."""
-        last = self.first + len(self.entries) - 1
-        known = np.nan_to_num(values) if values.dtype.kind == "f" else values
-        places = np.rint(np.clip(known, self.first, last)).astype(np.int64) - self.first
+        if values.dtype.kind == "f":
+            values = np.rint(np.nan_to_num(values).clip(self.first, self.first + len(self.entries)))
+        places = values.astype(np.int32 if values.dtype.itemsize < 4 else np.int64) - self.first
+        np.clip(places, 0, len(self.entries) - 1, out=places)
         found: UInt16[np.ndarray, "h w"] = self.entries[places]
         return found
 
@@ -125,7 +126,7 @@ def read_colour(header: Header, colour: str, *, negative: bool) -> Table | None:
     if not len(entries):
         value, order = header.raw(f"Segmented{colour}PaletteColorLookupTableData")
         order = order if descriptor.bits > 8 else "u1"
-        numbers = np.frombuffer(value[: len(value) // 2 * 2], order).tolist()
+        numbers = np.frombuffer(value[: min(len(value), LONGEST) // 2 * 2], order).tolist()
         entries = expand(numbers, descriptor.entries, wide=descriptor.bits > 8)
     if len(entries) and len(entries) < descriptor.entries:
         header.note(keyword, f"states {descriptor.entries} entries; only {len(entries)} were found")
@@ -142,8 +143,8 @@ def expand(numbers: list[int], count: int, *, wide: bool) -> UInt16[np.ndarray, 
         if numbers[place] == 0:
             found += numbers[place + 2 : place + 2 + length]
         elif found and length and place + 2 < len(numbers):
-            line = np.linspace(found[-1], numbers[place + 2], length + 1)[1:]
-            found += np.floor(line + 0.5).astype(int).tolist()
+            step = (numbers[place + 2] - found[-1]) / length
+            found += np.rint(np.linspace(found[-1] + step, numbers[place + 2], length)).astype(int).tolist()
     return np.array(found[:count], np.uint16)
 
 

@@ -100,7 +100,7 @@ def codestream(data: bytes) -> bytes:
             size, start = int.from_bytes(data[start : start + 8]), start + 8
         end = place + size if size else len(data)
         if end < start:
-            raise ValueError
+            break
         if kind in (b"jxlc", b"jxlp"):
             found += data[start + 4 * (kind == b"jxlp") : end][:4096]
         place = end

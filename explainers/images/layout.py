@@ -27,11 +27,13 @@ USUAL = words(
     "session visit view exam"
 )
 #: Words of folders of pictures that mark places in other pictures.
-MASKS = words("mask masks seg segs segmentation segmentations annotation annotations groundtruth gt label labels")
+MASKS = words(
+    "mask masks seg segs segmentation segmentations annotation annotations groundtruth groundtruths gt label labels"
+)
 PARTS = words("part chunk batch")
 
 #: Folders as scanners name them, of a patient, a study or a series.
-SCANNERS = re.compile(r"(pa|pat|st|stu|se|ser|im|ex)\d{3,}", re.IGNORECASE)
+SCANNERS = re.compile(r"(pa|pat|st|stu|se|ser|im|ex)\d{3,}|[psi]\d{5,}", re.IGNORECASE)
 
 #: How many names a sentence or a choice shows.
 SHOWN = 5
@@ -58,12 +60,14 @@ class Layout:
 class Siblings:
     """What the folders in one place are called: alike but for words that say nothing, or some with words that do.
 
-    ``masks`` are the words of masks in names that say more, as in no_mask.
+    ``masks`` are the words of masks in names that say more, as in no_mask; ``images`` tells whether one is for pictures
+    of any kind.
     """
 
     alike: bool
     telling: bool
     masks: frozenset[str]
+    images: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +154,8 @@ def sum_up(names: Collection[str]) -> Siblings:
     rests = {name: remainder(name) for name in names}
     telling = [name for name, rest in rests.items() if rest]
     alike = len(rests) > 1 and len(set(rests.values())) == 1
-    return Siblings(alike, bool(telling), frozenset().union(*map(split_words, telling)) & MASKS)
+    images = any(rest <= PLAIN for rest in map(split_words, names) if rest)
+    return Siblings(alike, bool(telling), frozenset().union(*map(split_words, telling)) & MASKS, images)
 
 
 def count_shared(folders: Collection[tuple[str, ...]]) -> int:
@@ -176,6 +181,8 @@ def name_role(name: str, siblings: Siblings, scan: bool) -> str:
     in_parts = not PARTS.isdisjoint(own) and name[-1].isdecimal()
     if SCANNERS.fullmatch(name):
         return "container"
+    if rest and siblings.images and not MASKS.isdisjoint(own):
+        return "mask"
     if rest and not siblings.alike and not in_parts:
         return "label"
     if not MASKS.isdisjoint(own):
@@ -184,7 +191,9 @@ def name_role(name: str, siblings: Siblings, scan: bool) -> str:
         return "split"
     if not rest and not own <= PLAIN and siblings.telling:
         return "label"
-    return "label" if own.isdisjoint(PLAIN | USUAL) else "container"
+    if not own.isdisjoint(PLAIN | USUAL):
+        return "container"
+    return name_number(name, scan) if sum(map(str.isdecimal, name)) >= 3 else "label"
 
 
 def name_number(name: str, scan: bool) -> str:
@@ -197,8 +206,8 @@ def name_number(name: str, scan: bool) -> str:
 
 def split_words(name: str) -> frozenset[str]:
     """Take the words out of a name, in small letters."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    joined = re.sub(r"(?i)(hold|ground)[\W_](out|truth)", r"\1\2", spaced)
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", re.sub(r"^(\d+|[A-Za-z])[.)]\s+", "", name))  # 1. Images
+    joined = re.sub(r"(?i)(hold|ground)[\W_](out|truths?)", r"\1\2", spaced)
     return frozenset(word.casefold() for word in re.findall(r"[^\W\d_]+", joined))
 
 

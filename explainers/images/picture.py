@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float32, Real, UInt8
+from jaxtyping import Float32, Float64, Real, UInt8
 from PIL import Image
 from pydicom.errors import BytesLengthException
 
@@ -44,6 +44,9 @@ DECODER_ERRORS = (
 #: Decoders that log what they find in a file, which may be about a patient, are silenced.
 for decoder in ("PIL", "pydicom", "tifffile"):
     logging.getLogger(decoder).setLevel(logging.CRITICAL + 1)
+
+#: How many values are brought to 8 bits at once.
+BLOCK = 2**22
 
 #: A window on values: width and centre.
 Window = tuple[float, float] | None
@@ -167,6 +170,19 @@ def reduce_depth(
 
 def to_bytes(values: Real[np.ndarray, "h w *channel"], low: float, high: float) -> UInt8[np.ndarray, "h w *channel"]:
     """Map low..high to 0..255, clipping what lies outside; not-a-number becomes black."""
+    if values.dtype == np.uint16 and values.size > 2**16:
+        mapped: np.ndarray = scale(np.arange(2**16, dtype=np.uint16)[:, None], low, high).astype(np.uint8)[:, 0][values]
+        return mapped
+    mapped = np.empty(values.shape, np.uint8)
+    # By rows, because doubles take many times the memory of a picture.
+    rows = max(1, BLOCK // max(1, values[:1].size))
+    for start in range(0, len(values), rows):
+        mapped[start : start + rows] = scale(values[start : start + rows], low, high)
+    return mapped
+
+
+def scale(values: Real[np.ndarray, "h w *channel"], low: float, high: float) -> Float64[np.ndarray, "h w *channel"]:
+    """Map low..high to 0.5..255.5, whose whole parts are the levels."""
     # Halves, because the difference of two large numbers can exceed the largest; in place, because pictures are large.
     scaled = values * np.float64(0.5)
     scaled -= np.float64(low) / 2
@@ -174,4 +190,4 @@ def to_bytes(values: Real[np.ndarray, "h w *channel"], low: float, high: float) 
     np.nan_to_num(scaled.clip(0, 1, out=scaled), copy=False, nan=0)
     scaled *= 255
     scaled += 0.5
-    return scaled.astype(np.uint8)
+    return scaled

@@ -18,6 +18,9 @@ DEPTH, KIND = 24, 25
 
 GREYS = (0, 4)
 
+#: What a file has in it somewhere if it tells its orientation.
+EXIF = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+
 
 def decode_png(data: bytes, name: str, reading: Reading) -> Decoded:
     """Decode a PNG file with all the bits that it has."""
@@ -29,9 +32,12 @@ def decode_png(data: bytes, name: str, reading: Reading) -> Decoded:
         if depth < 8 and image.mode == "L" and isinstance(key, int):
             # Pillow scales the greys, and forgets the one that is transparent.
             image.info["transparency"] = key * 255 // (2**depth - 1)
-        return replace(take(name, image, reading), frames=frames, profile=profile)
-    # The orientation may stand behind the pixels.
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        decoded = take(name, image, reading)
+        cut = ("the upper 8 of 16 bits kept",) if depth == 16 and decoded.window is None else ()
+        return replace(decoded, frames=frames, notes=(*decoded.notes, *cut), profile=profile)
+    # The orientation may stand behind the pixels, which Pillow then decodes as well.
+    turned = any(word in data for word in EXIF)
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if turned else 1
     values = imagecodecs.png_decode(data)
     channels = values.reshape(*values.shape[:2], -1)
     count = channels.shape[-1]

@@ -119,10 +119,11 @@ def is_srgb(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
 
 
 def describe(opened: ImageCms.ImageCmsProfile) -> str:
-    """The description that a profile carries, of printable characters only; "unnamed" without one."""
+    """The description that a profile carries, of printable characters only; "an unnamed profile" without any."""
     told = opened.profile.profile_description or ""
     return (
-        " ".join("".join(letter if letter.isprintable() else " " for letter in told).split())[:NAME_LENGTH] or "unnamed"
+        " ".join("".join(letter if letter.isprintable() else " " for letter in told).split())[:NAME_LENGTH]
+        or "an unnamed profile"
     )
 
 

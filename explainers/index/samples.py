@@ -12,7 +12,7 @@ from typing import Any
 
 from explainers.cache import digest
 from explainers.errors import ImageError
-from explainers.images import Picture, Sample
+from explainers.images import File, Picture, Sample
 from explainers.images.picture import USUAL, Reading
 
 #: Where the kinds of samples are defined; an index that names others is refused.
@@ -37,8 +37,8 @@ def write_sample(sample: Sample) -> str:
 
 @lru_cache(maxsize=32)
 def name_samples(samples: tuple[Sample, ...]) -> str:
-    """Name samples on the server by how to find them; the same ones are asked about at every run of a page."""
-    return digest(*map(write_sample, samples))
+    """Name samples on the server, changed files anew; the same ones are asked about at every run of a page."""
+    return digest(*map(write_sample, samples), *(str(one.stamp) for one in samples if isinstance(one, File)))
 
 
 def read_sample(text: str, uploads: Mapping[str, Picture]) -> Sample:
