@@ -35,7 +35,7 @@ from explainers.jobs import Progress
 from explainers.outputs import BINARY, FINDINGS, NUMBERS
 from explainers.predictions import predict
 from explainers.preprocessing import Preprocessing
-from sample_models import digits, lesions
+from sample_models import digits
 from sample_models.lesions import ARTIFACTS
 
 

@@ -71,7 +71,7 @@ class Levels:
 
 @dataclass(frozen=True, eq=False)
 class Slices:
-    """Slices, first those that fail by more than chance, of these and of the others the worst first.
+    """Slices, first those that fail by more than chance, the worst first, then the surely worst first.
 
     ``table`` has a row for each: "slice" in words, "count", "right" (how many), "value" (accuracy, of numbers the mean
     absolute error) with "low" and "high", "rest" (the same of all other cases), "p" and "q". ``same`` names other
@@ -112,8 +112,7 @@ def find_slices(outcomes: Outcomes, table: pd.DataFrame) -> Slices:
     q = correct(p)
     listed = np.flatnonzero((tested.first == tested.second) | (correct(tested.compare_with_parents()) < ALARM))
     listed, same = merge(tested, listed)
-    worst = tested.values[listed] * (-1 if judged.is_number else 1)
-    order = np.lexsort((-tested.count[listed], worst, q[listed] >= ALARM))
+    order = rank(tested.take(listed), q[listed] < ALARM)
     return describe(tested, listed[order], [same[place] for place in order], p, q, small)
 
 
@@ -274,6 +273,14 @@ class Counts:
         outside = ((squared - self.sums["square"]) / rest - means[1] ** 2).clip(1e-12) / (rest - 1)
         return np.where(few, 1.0, norm.sf((means[0] - means[1]) / np.sqrt(inside + outside)))
 
+    def ends(self) -> tuple[Float64[np.ndarray, " slice"], Float64[np.ndarray, " slice"]]:
+        """The ends of 95 % intervals."""
+        if not self.scores.is_number:
+            return wilson(self.sums["score"], self.count)
+        variance = (self.sums["square"] / self.count - self.values**2).clip(0) * self.count / (self.count - 1)
+        half = Z * np.sqrt(variance / self.count)
+        return (self.values - half).clip(0), self.values + half
+
     def cases(self, row: int) -> Bool[np.ndarray, " case"]:
         """The cases of a slice."""
         return np.asarray(self.has[:, self.first[row]] * self.has[:, self.second[row]] > 0)
@@ -356,6 +363,13 @@ def merge(counts: Counts, listed: Int[np.ndarray, " slice"]) -> tuple[np.ndarray
     return np.array(kept, int), same
 
 
+def rank(listed: Counts, fails: Bool[np.ndarray, " slice"]) -> Int[np.ndarray, " slice"]:
+    """Order slices: first those that fail by how bad they are, then the others by how bad they are at least."""
+    low, high = listed.ends()
+    values, least = (-listed.values, -low) if listed.scores.is_number else (listed.values, high)
+    return np.lexsort((-listed.count, np.where(fails, values, least), ~fails))
+
+
 def describe(
     counts: Counts,
     rows: np.ndarray,
@@ -367,7 +381,7 @@ def describe(
     """Put slices into a table."""
     found, total = counts.take(rows), len(counts.has)
     rest = (counts.scores.values.sum() - found.sums["score"]) / (total - found.count)
-    low, high = _mean_ends(found) if counts.scores.is_number else wilson(found.sums["score"], found.count)
+    low, high = found.ends()
     conditions = tuple(found.conditions_of(row) for row in range(len(rows)))
     columns = {
         "slice": [tell(one) for one in conditions],
@@ -381,12 +395,6 @@ def describe(
         "q": q[rows],
     }
     return Slices(pd.DataFrame(columns), conditions, tuple(same), small, len(p))
-
-
-def _mean_ends(found: Counts) -> tuple[np.ndarray, np.ndarray]:
-    variance = (found.sums["square"] / found.count - found.values**2).clip(0) * found.count / (found.count - 1)
-    half = Z * np.sqrt(variance / found.count)
-    return (found.values - half).clip(0), found.values + half
 
 
 def tell(conditions: Conditions) -> str:
