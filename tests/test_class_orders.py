@@ -145,7 +145,7 @@ def test_the_command_line_takes_labels_from_a_table(
     table.write_text("\n".join(["file,label,reversed", *rows]))
     assert build(model_file, folder, tmp_path / "one", "--table", str(table)) == 0
     assert (open_index(tmp_path / "one").table.query("label == predicted")).shape[0] == 11
-    assert "labels are in label" in capsys.readouterr().err
+    assert "column of labels is label" in capsys.readouterr().err
     assert build(model_file, folder, tmp_path / "two", "--table", str(table), "--label", "reversed") == 0
     assert (open_index(tmp_path / "two").table.query("label == predicted")).shape[0] == 3
     assert build(model_file, folder, tmp_path / "three", "--table", str(table), "--label", "colour") == 1

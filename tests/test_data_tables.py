@@ -224,6 +224,22 @@ def test_a_table_about_few_of_the_pictures_leaves_labels_to_folders() -> None:
     assert found.dataset.metadata["label"][0] == "x"
 
 
+@pytest.mark.parametrize(
+    ("table", "classes", "expected"),
+    [
+        ("file,site\n1.png,site 3\n2.png,site 4\n", ("0", "1", "2", "3", "4"), ["0", "1"]),  # numbers of places
+        ("file,lesions\n1.png,3\n2.png,4\n", ("0", "1", "2", "3", "4"), ["0", "1"]),  # counts
+        ("file,diagnosis\n1.png,mel\n2.png,nv\n", ("0", "1"), ["0", "1"]),  # labels of another task
+        ("file,label\n1.png,1\n2.png,0\n", ("0", "1"), ["1", "0"]),  # labels of this one
+    ],
+)
+def test_folders_that_are_classes_go_before_columns_that_are_other_things(
+    table: str, classes: tuple[str, ...], expected: list[str]
+) -> None:
+    entries = Samples([*samples("0/1.png", label="0"), *samples("1/2.png", label="1")])
+    assert labels(understand(entries, table, classes=classes)) == expected
+
+
 def test_pictures_without_a_folder_take_the_label_that_a_table_has() -> None:
     entries = Samples([*samples("a/1.png", label="a"), *samples("b/2.png", "b/4.png", label="b"), *samples("3.png")])
     found = understand(entries, "id,label\n3.png,x\n")

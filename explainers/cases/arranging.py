@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import pandas as pd
 from jaxtyping import Int
 
 from explainers.cases.annotations import Box, read_annotations
-from explainers.cases.columns import Columns, guess_columns, write_labels
+from explainers.cases.columns import LABEL_TITLES, Columns, guess_columns, write_labels
 from explainers.cases.dataset import Dataset
 from explainers.cases.masks import find_masks, group_masks
 from explainers.cases.pairing import SEVERAL, Names, join_columns, pair
@@ -22,7 +22,7 @@ from explainers.images import Attachment, Picture, Sample, Samples
 from explainers.images.layout import Layout, read_layout
 from explainers.images.naming import split_name
 from explainers.images.picture import Reading
-from explainers.labels import BETWEEN, UNKNOWN, quote
+from explainers.labels import BETWEEN, UNKNOWN, is_class_name, loosen, quote
 
 #: Where labels come from.
 FOLDERS, TABLES, BOXES = "folders", "tables", "boxes"
@@ -110,7 +110,8 @@ def arrange(
         TABLES: collect_labels(joined, len(pictures)),
         BOXES: label_by_boxes(boxes, len(pictures)),
     }
-    source = choose_source(labels, choice.source)
+    source = choice.source if choice.source == FOLDERS or any(labels.get(choice.source, ())) else ""
+    source = source or choose_source(labels, class_names, has_telling_labels(joined, choice))
     filled = fill(labels[FOLDERS], labels[TABLES]) if source == FOLDERS and not choice.source else 0
     said = (*describe(layout, source, labels[source], joined), *describe_filled(filled), *notes)
     metadata = collect_metadata(joined, len(pictures), [layout.splits[row] for row in rows], folders, source)
@@ -231,18 +232,34 @@ def label_by_boxes(boxes: Mapping[int, Sequence[Box]], count: int) -> list[str |
             for row in range(count)]  # fmt: skip
 
 
-def choose_source(labels: Mapping[str, Sequence[str | None]], wanted: str = "") -> str:
+def has_telling_labels(joined: Sequence[Joined], choice: Choice) -> bool:
+    """Whether a person chose a column of labels, or one is called so, or there is one for each finding."""
+    chosen = any(columns.labels for _, columns in choice.columns)
+    own = [one.columns.labels for one in joined if one.columns.labels]
+    return chosen or any(len(labels) > 1 or loosen(labels[0]) in LABEL_TITLES for labels in own)
+
+
+def choose_source(labels: Mapping[str, Sequence[str | None]], class_names: Sequence[str], telling: bool) -> str:
     """Choose where labels come from: a table that labels half of the pictures; marks, where folders say nothing.
 
-    What is ``wanted`` goes first, if it labels anything.
+    Folders go first where all of them are classes, and a table's labels are not or stand in a column that is called
+    otherwise: numbers of something else may look like classes, too.
     """
     counts = {source: sum(label is not None for label in own) for source, own in labels.items()}
-    if wanted == FOLDERS or counts.get(wanted):
-        return wanted
-    told = len({label for label in labels[FOLDERS] if label is not None}) > 1
+    names = {source: {label for label in own if label is not None} for source, own in labels.items()}
+    told = len(names[FOLDERS]) > 1
+    known = {source: share_of_classes(own, class_names) for source, own in names.items()}
+    if told and known[FOLDERS] == 1 and (known[TABLES] < 0.5 or not telling):
+        return FOLDERS
     if counts[TABLES] and (not told or counts[TABLES] * 2 >= len(labels[TABLES])):
         return TABLES
     return BOXES if counts[BOXES] and not told else FOLDERS
+
+
+def share_of_classes(labels: Collection[str], class_names: Sequence[str]) -> float:
+    """The share of names in labels that are names of classes."""
+    parts = {part.removeprefix(UNKNOWN) for label in labels for part in label.split(BETWEEN)}
+    return sum(is_class_name(part, class_names) for part in parts) / max(1, len(parts))
 
 
 def fill(labels: list[str | None], others: Sequence[str | None]) -> int:
@@ -326,7 +343,8 @@ def describe_table(one: Joined, count: int) -> str:
     with_row, rows = len({*one.pictures[one.pictures >= 0].tolist()}), len(one.table)
     file = " and ".join(one.columns.file)
     verb = "name" if len(one.columns.file) > 1 else "names"
-    labels = f"; labels are in {quote_columns(one.columns.labels)}" if one.columns.labels else ""
+    many = "s of labels are" if len(one.columns.labels) > 1 else " of labels is"
+    labels = f"; its column{many} {quote_columns(one.columns.labels)}" if one.columns.labels else ""
     sentences = [f"{one.name}: {file} {verb} the file{labels}. It has a row for {with_row:,} of {count:,} pictures."]
     counts = Counter(one.pictures.tolist())
     without = sum(number for picture, number in counts.items() if picture < 0) - counts[SEVERAL]

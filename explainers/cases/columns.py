@@ -154,7 +154,8 @@ def choose_separator(values: Sequence[str], class_names: Sequence[str]) -> str:
         known = sum(is_class_name(part, class_names) for part in parts) / max(1, len(parts))
         numbers = all(part.isdecimal() for part in parts)
         repeats = whole == 0 and (numbers if separator == " " else len(parts) < len(values))
-        if separator == BETWEEN or (known > whole and known >= 0.5) or repeats:
+        enough = 1 if separator == " " else 0.5  # a space may part words of one name, such as "site 3"
+        if separator == BETWEEN or (known > whole and known >= enough) or repeats:
             return separator
     return ""
 
