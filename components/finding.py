@@ -13,6 +13,7 @@ import streamlit as st
 from components.belongings import use
 from components.cases import PREDICTED, Known, ask_about_all, current_knowledge, current_predictions
 from components.following import begin_anew, follow, forget, stop_ticking, wait
+from components.navigation import BESIDE
 from components.plain_text import plain
 from components.session import SAMPLES, TESTS, Workspace, say_in_link, went_back
 from components.sharing import may_be_in_links
@@ -45,7 +46,7 @@ if (!window.lightboxSlash) {
 
 STYLE = """<style>
 .st-key-finding {row-gap: 0;}
-.st-key-find {flex-wrap: nowrap; padding: 6px;}
+.st-key-find {flex-wrap: nowrap;}
 .st-key-find > :has(.stHtml) {position: absolute;}
 .st-key-finding > :has(> .st-key-shown) {flex: 1 1 400px;}
 .st-key-shown {flex-wrap: nowrap;}
@@ -92,7 +93,7 @@ def _apply(workspace: Workspace) -> Sequence[int]:
 
 @contextmanager
 def finding(workspace: Workspace) -> Iterator[None]:
-    """Draw a strip and behind it, in the same row where it has room, the ways to find a picture."""
+    """Draw a strip, and above it the ways to find a picture; what the filter lets through is said behind it."""
     st.html(STYLE)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="finding"):
         yield
@@ -108,8 +109,11 @@ def draw_none(workspace: Workspace) -> None:
 
 
 def _draw_finding(workspace: Workspace) -> None:
-    """Draw the box to jump to a picture, and the filter."""
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", width="content", key="find"):
+    """Draw the box to jump to a picture, and the filter, at the end of the row of pages: the strip needs its width."""
+    with (
+        st.session_state[BESIDE],
+        st.container(horizontal=True, vertical_alignment="center", gap="small", width="content", key="find"),
+    ):
         with st.form("jump", border=False, width=150):
             st.text_input(
                 "Go to picture", key="jump_to", placeholder="Number or name", label_visibility="collapsed",

@@ -22,6 +22,9 @@ GROUPS: Mapping[str, Sequence[tuple[str, str, str]]] = {
     "Activity": (("activity", "What has been computed", "speed"),),
 }
 
+#: What the session calls the place at the end of the row of pages.
+BESIDE = "beside"
+
 STYLE = """<style>
 .st-key-group {flex-wrap: nowrap; overflow-x: auto; border-bottom: 1px solid #8884; padding: 4px 0;}
 .st-key-group a {white-space: nowrap;}
@@ -39,10 +42,11 @@ def _make_page(file: str, title: str, icon: str) -> StreamlitPage:
 
 
 def draw_beside(title: str) -> None:
-    """Draw the row of the pages of a page's group, if it has several."""
+    """Draw the row of the pages of a page's group, if it has several; what a page puts at its end goes to BESIDE."""
     pages = next((pages for pages in GROUPS.values() if title in {one[1] for one in pages}), ())
     if len(pages) > 1:
         st.html(STYLE)
-        with st.container(horizontal=True, key="group", gap="small"):
+        with st.container(horizontal=True, vertical_alignment="center", key="group", gap="small"):
             for file, title, icon in pages:
                 st.page_link(f"pages/{file}.py", label=title, icon=f":material/{icon}:", width="content")
+            st.session_state[BESIDE] = st.container(horizontal=True, horizontal_alignment="right", gap="small")

@@ -82,6 +82,14 @@ def lean() -> Iterator[None]:
         release()
 
 
+@pytest.fixture(autouse=True)
+def main_module() -> Iterator[None]:
+    """A page that a test runs in this process is its main module only then: processes that are spawned run that."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
+
+
 @pytest.fixture(scope="module", autouse=True)
 def forgotten(request: pytest.FixtureRequest) -> Iterator[None]:
     """What a file of tests caches, such as opened models, is forgotten at its end."""
