@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -23,7 +24,7 @@ from explainers.cases.arranging import (
 )
 from explainers.cases.columns import Columns
 from explainers.cases.dataset import Dataset, collect
-from explainers.images import Attachment, Picture, Sample
+from explainers.images import Attachment, Picture, Sample, Samples
 from explainers.info import ModelInfo
 
 SOURCES = {FOLDERS: "Folders", TABLES: "Tables", BOXES: "What is marked in the pictures"}
@@ -41,7 +42,7 @@ def understand(
     """
     if not entries:
         return collect(entries)
-    material = _read_material(tuple(attachments))
+    material = _read_material(tuple(attachments), isinstance(entries, Samples))
     kept = _Kept((*(one.name for one in attachments), isinstance(entries[0], Picture)))
     found = _arrange(tuple(entries), entries, material, info.class_names if info else (), kept.choice)
     for note in material.notes:
@@ -85,13 +86,19 @@ class _Kept:
         return "-".join(("arranged", str(hash(self.key)), *parts))
 
 
-def _read_material(attachments: tuple[Attachment, ...]) -> Material:
-    """Read attachments once."""
+def _read_material(attachments: tuple[Attachment, ...], public: bool) -> Material:
+    """Read attachments once; those on the server once for everybody."""
     known = st.session_state.get("material")
     if known is None or known[0] != attachments:
-        known = st.session_state["material"] = (attachments, read_material(attachments))
+        read = _read_public if public else read_material
+        known = st.session_state["material"] = (attachments, read(attachments))
     material: Material = known[1]
     return material
+
+
+@lru_cache(maxsize=2)
+def _read_public(attachments: tuple[Attachment, ...]) -> Material:
+    return read_material(attachments)
 
 
 def _arrange(
@@ -104,10 +111,16 @@ def _arrange(
     """Put together what is known of the pictures once."""
     known = st.session_state.get("arranged")
     if known is None or known[1] is not material or known[2:4] != (class_names, choice) or known[0] != key:
-        found = arrange(entries, material, class_names, choice)
+        make = _arrange_public if isinstance(entries, Samples) else arrange
+        found = make(entries, material, class_names, choice)
         known = st.session_state["arranged"] = (key, material, class_names, choice, found)
     arrangement: Arrangement = known[4]
     return arrangement
+
+
+@lru_cache(maxsize=2)
+def _arrange_public(entries: Samples, material: Material, class_names: tuple[str, ...], choice: Choice) -> Arrangement:
+    return arrange(entries, material, class_names, choice)
 
 
 def _choose_source(found: Arrangement, material: Material, kept: _Kept) -> None:

@@ -30,7 +30,7 @@ FOLDERS, TABLES, BOXES = "folders", "tables", "boxes"
 Entries = Sequence[Sample | Picture]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Material:
     """What came with pictures: tables by name, marks by the names of pictures, and why a file could not be read."""
 
