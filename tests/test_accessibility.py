@@ -85,7 +85,13 @@ def put_on(page: Page, theme: Any) -> None:
     assert page.evaluate(SETTLED, [BUSY, QUIET // 4, PATIENCE])
 
 
-@pytest.mark.parametrize("name", PAGES)
+#: Pages that take half a minute to come.
+LONG = ("parts",)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.exhaustive if name in LONG else ()) for name in PAGES]
+)
 def test_a_page_violates_no_rule_of_accessibility(name: str, indexed: None, open_app: Callable[..., Page]):
     link, complete = PAGES[name]
     page = open_app(link)
