@@ -64,14 +64,15 @@ def current_table(workspace: Workspace) -> pd.DataFrame:
 
 
 def current_knowledge(workspace: Workspace) -> Known:
-    """The table of cases of the same data set, model, predictions and tags, made once."""
+    """The table of cases of the same data set, model, predictions, tags and strategies, made once."""
     info, dataset, tags = workspace.model.info, workspace.dataset, _read_tags(workspace)
     predictions = current_predictions(workspace)
     kept: dict[tuple[Any, ...], Known] = st.session_state.setdefault("known", {})
-    about = (dataset, info.digest, id(predictions), repr(tags))
+    strategies: Mapping[str, str] = st.session_state.get("strategies_of", {}).get(info.digest, {})
+    about = (dataset, info.digest, id(predictions), repr(tags), id(strategies) if strategies else 0)
     if about not in kept:
         kept.clear()
-        table = tabulate(info, dataset, predictions, tags or {})
+        table = tabulate(info, dataset, predictions, tags or {}, strategies=strategies)
         kept[about] = Known(table, tuple(_say_something(workspace, table, predictions, tags)), predictions)
     return kept[about]
 

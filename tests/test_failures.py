@@ -178,6 +178,17 @@ def test_the_table_says_what_is_true_what_was_said_and_whether_that_is_right():
     assert tabulate(info, dataset, None, {})["right"].tolist() == [""] * 4
 
 
+def test_strategies_that_were_found_are_a_column_as_those_of_a_table_are():
+    info = describe("classes", ("cat", "dog"))
+    dataset, told = collect([Named("a", label="cat"), Named("b", label="dog")]), say(np.eye(2))
+    table = tabulate(info, dataset, told, {}, strategies={"1": "dog 2", "other": "cat 1"})
+    assert table["data.strategy"].tolist() == ["", "dog 2"]
+    own = Dataset(dataset.entries, pd.DataFrame({"strategy": ["x", "y"]}))
+    table = tabulate(info, own, told, {}, strategies={"0": "cat 1"})
+    assert (table["data.strategy"].tolist(), table["data.strategy (found)"].tolist()) == (["x", "y"], ["cat 1", ""])
+    assert "data.strategy" not in tabulate(info, dataset, told, {}, strategies={"other": "cat 1"})
+
+
 def test_several_findings_are_right_together_and_each_alone():
     info = describe(FINDINGS, ("mass", "fluid"))
     told = say(np.array([[0.9, 0.2], [0.9, 0.8], [0.1, 0.2]]))

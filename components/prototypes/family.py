@@ -163,8 +163,29 @@ def find_family(scene: Scene, likely: Sequence[int], count: int) -> Family | Non
     jobs = follow("strategies", [(FindStrategies(other, number), layer) for other, number in counts.items()])
     if not finished(jobs, "Finding the strategies"):
         return None
-    found = {other: job.result() for other, job in zip(classes, jobs, strict=True)}
-    return Family(scene, index, vectors, found, count)
+    family = Family(
+        scene, index, vectors, {other: job.result() for other, job in zip(classes, jobs, strict=True)}, count
+    )
+    remember_strategies(family)
+    return family
+
+
+def remember_strategies(family: Family) -> None:
+    """Remember which strategy each picture follows, to find and compare pictures by it on all pages.
+
+    Of several findings a picture has one for each; these are not remembered.
+    """
+    index, kept = family.index, st.session_state.setdefault("strategies_of", {})
+    counts = ((klass, len(known.shares)) for klass, known in family.strategies.items())
+    about = (index.identity, family.scene.layer, *counts)
+    if st.session_state.get("strategies_about") == about or index.pictures < len(index):
+        return
+    names = {
+        content: f"{family.name(int(klass))} {owner + 1}"
+        for content, klass, owner in zip(index.table["digest"], family.vectors.classes, family.owners, strict=True)
+        if owner >= 0
+    }
+    kept[family.scene.info.digest], st.session_state["strategies_about"] = names, about
 
 
 def _explain_lack(scene: Scene, vectors: Vectors, classes: Sequence[int]) -> None:

@@ -24,14 +24,16 @@ def tabulate(
     predictions: Predictions | None,
     tags: Mapping[str, Sequence[str]],
     outcomes: Outcomes | None = None,
+    strategies: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Make a table with a row an entry; ``tags`` are by the digest of a picture.
+    """Make a table with a row an entry; ``tags``, and the strategies that pictures follow, are by a picture's digest.
 
     Columns are "name", "label" (text), "truth" and "decision" (tuples of names out of ``info.decision_names``), "right"
     ("yes", "no", "" where that is not known), "confidence" (NaN without a prediction), "tags" (a tuple of texts), of
-    measured numbers "value" and "off by", and "data.<column>" for each column of metadata.
+    measured numbers "value" and "off by", and "data.<column>" for each column of metadata, "data.strategy" among them.
     """
     outcomes = outcomes or find_outcomes(info, dataset, predictions)
+    digests = find_digests(dataset, predictions)
     columns = {
         "name": [entry.name for entry in dataset.entries],
         "label": [entry.label or "" for entry in dataset.entries],
@@ -39,11 +41,14 @@ def tabulate(
         "decision": name_decisions(info, outcomes.said) if info.kind != NUMBERS or info.usual else [()] * len(outcomes),
         "right": np.select([outcomes.right, outcomes.known & (info.kind != NUMBERS)], ["yes", "no"], ""),
         "confidence": outcomes.confidence,
-        "tags": [tuple(tags.get(content, ())) for content in find_digests(dataset, predictions)],
+        "tags": [tuple(tags.get(content, ())) for content in digests],
     }
     if info.kind == NUMBERS and len(info.class_names) == 1:
         columns |= {"value": outcomes.values, "off by": outcomes.errors}
-    metadata = dataset.metadata.add_prefix(METADATA).reset_index(drop=True)
+    metadata = dataset.metadata
+    if strategies and any(followed := [strategies.get(content, "") for content in digests]):
+        metadata = metadata.assign(**{"strategy (found)" if "strategy" in metadata else "strategy": followed})
+    metadata = metadata.add_prefix(METADATA).reset_index(drop=True)
     return pd.concat([pd.DataFrame(columns), metadata], axis=1)
 
 
