@@ -26,7 +26,8 @@ def ask_all(workspace: Workspace) -> Predictions | None:
     """Give what the model says of all pictures; None while that is computed, asked for, or was stopped."""
     if (known := current_predictions(workspace)) is not None:
         return known
-    st.markdown("# Where does it fail?")
+    title = st.empty()
+    title.markdown("# Where does it fail?")
     asked = ask_about_all(workspace)
     if len(asked.about.samples) > LIMIT and asked.key not in st.session_state.get("wanted_predictions", ()):
         _offer(asked)
@@ -35,7 +36,9 @@ def ask_all(workspace: Workspace) -> Predictions | None:
     if not wait([job]):
         st.fragment(_draw_progress, run_every=TICK)(job, len(asked.about.samples))
         return None
-    return _end(job, asked.about)
+    if (found := _end(job, asked.about)) is not None:
+        title.empty()  # the answer is the title
+    return found
 
 
 def _want(key: str) -> None:
