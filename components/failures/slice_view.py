@@ -13,8 +13,9 @@ from components.failures.opening import Part, choose_part, draw_part
 from components.plain_text import plain
 from explainers.cases.figures import FEWEST
 from explainers.cases.filters import METADATA, title_of_column
+from explainers.cases.levels import Conditions
 from explainers.cases.report import tell_value
-from explainers.cases.slices import CROSSED, Conditions, Crossing, Slices, cross, tell, to_filter
+from explainers.cases.slices import CROSSED, Crossing, Slices, cross, tell, to_filter
 
 #: How many bars are shown, and how many slices in the list.
 BARS, LISTED = 10, 300
