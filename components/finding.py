@@ -10,18 +10,13 @@ from typing import Any
 
 import streamlit as st
 
-from components.belongings import use
-from components.cases import PREDICTED, Known, ask_about_all, current_knowledge, current_predictions
-from components.following import begin_anew, follow, forget, stop_ticking, wait
+from components.asking import draw_asking, offer_asking
+from components.cases import PREDICTED, Known, current_knowledge
 from components.navigation import BESIDE
 from components.plain_text import plain
 from components.session import SAMPLES, TESTS, Workspace, say_in_link, went_back
 from components.sharing import may_be_in_links
-from components.telling_errors import tell_error
-from explainers.cache import Job
 from explainers.cases.filters import LONGEST, Filter, title_of_column
-from explainers.cases.predictions import PredictAll
-from explainers.errors import CancelledError, LightboxError
 from explainers.labels import fold
 
 #: How many values of a column are offered; others can be typed.
@@ -133,7 +128,7 @@ def _draw_shown(workspace: Workspace) -> None:
     """Say which pictures the filter lets through, with a way to show all."""
     if absent := st.session_state.pop("not_found", ""):
         st.toast(f"None of the {len(workspace.rows):,} pictures here is called “{plain(absent)}”.")
-    _draw_asking(workspace)
+    draw_asking(workspace)
     chosen = current_filter()
     if not chosen.write():
         return
@@ -145,57 +140,7 @@ def _draw_shown(workspace: Workspace) -> None:
     if told:
         st.caption(plain(told))
     if set(chosen.columns) & {*PREDICTED, "tags"}:
-        _offer_asking(workspace, "ask_for_filter")
-
-
-def _offer_asking(workspace: Workspace, key: str) -> None:
-    """Offer to ask the model about all pictures, if it was not asked yet; else say which could not be read."""
-    predictions = current_predictions(workspace)
-    if predictions is None:
-        st.button(
-            f"Ask the model about all {len(workspace.pictures):,} pictures", key=key, icon=":material/play_arrow:",
-            type="primary", on_click=_ask, args=(workspace,), disabled="asking" in st.session_state,
-        )  # fmt: skip
-    elif predictions.unreadable:
-        st.caption(f"{len(predictions.unreadable):,} could not be read. {plain(predictions.unreadable[0])}")
-
-
-def _ask(workspace: Workspace) -> None:
-    st.session_state["asking"] = ask_about_all(workspace).key
-
-
-def _draw_asking(workspace: Workspace) -> None:
-    """Show how far the model is with all pictures, and what came of it."""
-    state, asked = st.session_state, ask_about_all(workspace)
-    if state.get("asking") != asked.key:
-        state.pop("asking", None)
-        return
-    job = follow("all pictures", [(PredictAll(), asked.about)], urgency=1)[0]
-    if not wait([job]):
-        with st.empty().container():  # the bar goes at once
-            st.fragment(_draw_progress, run_every=1.0)(job, len(workspace.pictures))
-        return
-    del state["asking"]
-    forget(job)
-    try:
-        job.result()
-    except CancelledError:
-        st.toast("Stopped. What the model said so far is kept: it goes on from there.")
-    except LightboxError as error:
-        tell_error(error)
-    else:
-        st.rerun()
-
-
-def _draw_progress(job: Job[Any], count: int) -> None:
-    """Show how far a job about many pictures is; the page begins anew when it is done."""
-    use()
-    if job.done:
-        begin_anew()
-        stop_ticking()  # under a dialog, which begins the page anew when it closes
-    bar, stop = st.columns([6, 1], vertical_alignment="bottom")
-    bar.progress(job.progress, f"Asking the model: {job.steps.done:,} of {count:,} pictures")
-    stop.button("Stop", icon=":material/stop:", key="stop_asking", on_click=job.cancel)
+        offer_asking(workspace, "ask_for_filter")
 
 
 def find_next(names: Sequence[str], text: str, place: int) -> int | None:
@@ -246,7 +191,7 @@ def _draw_filter(workspace: Workspace) -> None:
     _draw_confidence(known)
     _draw_metadata(known)
     _draw_sort(known)
-    _offer_asking(workspace, "ask_about_all")
+    offer_asking(workspace, "ask_about_all")
 
 
 def _draw_values(known: Known, column: str, title: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from components.belongings import use
+from components.asking import TICK, draw_progress
 from components.cases import Asked, ask_about_all, current_predictions
-from components.following import begin_anew, finished, follow, forget, stop_ticking, wait
+from components.following import finished, follow, forget, wait
 from components.references.index import say_seconds
 from components.session import Workspace
 from components.telling_errors import tell_error
@@ -17,9 +17,6 @@ from explainers.index.subjects import ManyInputs
 
 #: Of more pictures it is asked first.
 LIMIT = 2000
-
-#: How often the progress is drawn anew, in seconds.
-TICK = 1.0
 
 
 def ask_all(workspace: Workspace) -> Predictions | None:
@@ -34,7 +31,7 @@ def ask_all(workspace: Workspace) -> Predictions | None:
         return None
     (job,) = follow("predictions", [(PredictAll(), asked.about)])
     if not wait([job]):
-        st.fragment(_draw_progress, run_every=TICK)(job, len(asked.about.samples))
+        st.fragment(draw_progress, run_every=TICK)(job, len(asked.about.samples))
         return None
     if (found := _end(job, asked.about)) is not None:
         title.empty()  # the answer is the title
@@ -64,19 +61,6 @@ def _offer(asked: Asked) -> None:
             f"Ask about the other {rest:,} ({say_seconds(seconds)})", type="primary", icon=":material/play_arrow:",
             key="ask_all", on_click=_want, args=(asked.key,),
         )  # fmt: skip
-
-
-def _draw_progress(job: Job[Predictions], count: int) -> None:
-    """Show how far it is; the page begins anew at the end."""
-    use()
-    if job.done:
-        begin_anew()
-        stop_ticking()
-    steps = job.steps
-    left = "" if steps.seconds_left is None else f" · {say_seconds(steps.seconds_left)} left"
-    bar, stop = st.columns([6, 1], vertical_alignment="bottom")
-    bar.progress(job.progress, f"Asking the model about all pictures: {steps.done:,} of {count:,}{left}")
-    stop.button("Stop", icon=":material/stop:", key="stop_predictions", on_click=job.cancel)
 
 
 def _end(job: Job[Predictions], about: ManyInputs) -> Predictions | None:
