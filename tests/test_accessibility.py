@@ -147,6 +147,7 @@ def test_the_page_of_heatmaps_is_used_by_keyboard_only(open_app: Callable[..., P
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(page.get_by_text("1 of 40")).to_be_visible()
+    settle(page, ".heatmaplayer image")  # a list that is open closes when its page is drawn anew
     tab_to(page, "^Methods$")
     page.keyboard.type("Occl")
     page.keyboard.press("ArrowDown")

@@ -42,10 +42,12 @@ def test_the_answer_stands_first_and_a_cell_opens_just_its_pictures(page: Page):
     expect(page.locator(".lightbox-figures")).to_contain_text("AUROC")
     choose(page, "Pictures of a cell", re.compile("called"))
     part = page.locator(".st-key-part_matrix")
+    expect(part).to_contain_text(re.compile(r"\d+ picture"))
     count = int(re.search(r"(\d+) picture", part.inner_text())[1])  # type: ignore[index]
     part.get_by_role("button", name="Where did it look?").click()
     expect(page.locator(".heatmaplayer image").first).to_be_visible()
     expect(page.locator(".st-key-strip")).to_contain_text(f"1 of {count}")
+    expect(page).to_have_url(re.compile("cases="))
     asked = Filter.read(re.search(r"cases=([^&]*)", page.url)[1].replace("%3D", "=").replace("%26", "&"))  # type: ignore[index]
     assert {column for column, _ in asked.chosen} == {"truth", "decision"}
 
