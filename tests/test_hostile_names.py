@@ -168,6 +168,7 @@ def expect_pictures(page: Page) -> None:
     """See that the strip shows the names of the pictures, and the page the label of the first one."""
     thumbnails = "[class*=st-key-thumbnail-]"
     expect(page.locator(f"{thumbnails} p").first).to_have_text(PICTURES[3])
+    expect(page.locator(f".st-key-thumbnail-{len(PICTURES)}")).to_have_count(0)  # which go at the end of the run
     assert set(texts(page, f"{thumbnails} p")) == set(PICTURES)
     page.locator(f"{thumbnails} button:visible").first.hover()
     expect(page.get_by_test_id("stTooltipContent")).to_have_text(f"{PICTURES[3]} · {LABELS[1]}")
