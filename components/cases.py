@@ -15,6 +15,7 @@ from components.session import Workspace
 from explainers.asking import identify
 from explainers.cache import shared_cache
 from explainers.cases.filters import METADATA, natural_text, values_of
+from explainers.cases.outcomes import Outcomes, find_outcomes
 from explainers.cases.predictions import PredictAll, Predictions, ask_about, find_predictions
 from explainers.cases.table import tabulate
 from explainers.errors import NotesError
@@ -30,11 +31,12 @@ FEW = 12
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """The table of cases, which of its columns say something, and what the model said of each if it was asked."""
+    """The table of cases, which of its columns say something, and what the model said of each beside the truth."""
 
     table: pd.DataFrame
     columns: tuple[str, ...]
     predictions: Predictions | None
+    outcomes: Outcomes
     counted: dict[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
@@ -58,11 +60,6 @@ class Known:
         return numeric and not pd.api.types.is_bool_dtype(self.table[column]) and len(self.count(column)) > FEW
 
 
-def current_table(workspace: Workspace) -> pd.DataFrame:
-    """All that is known of the pictures now, a row each, see ``explainers.cases.table``."""
-    return current_knowledge(workspace).table
-
-
 def current_knowledge(workspace: Workspace) -> Known:
     """The table of cases of the same data set, model, predictions, tags and strategies, made once."""
     info, dataset, tags = workspace.model.info, workspace.dataset, _read_tags(workspace)
@@ -72,8 +69,9 @@ def current_knowledge(workspace: Workspace) -> Known:
     about = (dataset, info.digest, id(predictions), repr(tags), id(strategies) if strategies else 0)
     if about not in kept:
         kept.clear()
-        table = tabulate(info, dataset, predictions, tags or {}, strategies=strategies)
-        kept[about] = Known(table, tuple(_say_something(workspace, table, predictions, tags)), predictions)
+        outcomes = find_outcomes(info, dataset, predictions)
+        table = tabulate(info, dataset, predictions, tags or {}, outcomes, strategies)
+        kept[about] = Known(table, tuple(_say_something(workspace, table, predictions, tags)), predictions, outcomes)
     return kept[about]
 
 

@@ -210,6 +210,7 @@ def tell_failures(options: Namespace) -> None:
     from explainers.cases.outcomes import find_outcomes
     from explainers.cases.predictions import PredictAll, ask_about
     from explainers.cases.report import tell_figure, tell_slices, tell_summary
+    from explainers.cases.slices import find_slices
     from explainers.cases.table import tabulate, write_cases
     from explainers.subjects import Network
 
@@ -224,8 +225,9 @@ def tell_failures(options: Namespace) -> None:
         options.out.write_bytes(write_cases(table))
     if reason := why_nothing(outcomes):
         raise SelectionError(reason)
-    print(*tell_summary(outcomes, table), *map(tell_figure, summarise(outcomes)), sep="\n")
-    print(*tell_slices(outcomes, table, options.slices), sep="\n")
+    figures, slices = summarise(outcomes), find_slices(outcomes, table)
+    print(*tell_summary(outcomes, figures[0], slices), *map(tell_figure, figures), sep="\n")
+    print(*tell_slices(slices, figures[0].unit, options.slices), sep="\n")
 
 
 def wait_for(job: Any) -> Any:

@@ -17,7 +17,7 @@ from components.finding import current_filter
 from components.session import Workspace
 from explainers.cases.figures import Figure, summarise
 from explainers.cases.filters import Filter
-from explainers.cases.outcomes import Outcomes, find_outcomes
+from explainers.cases.outcomes import Outcomes
 from explainers.cases.slices import Slices, find_slices
 from explainers.info import ModelInfo
 
@@ -75,11 +75,10 @@ def evaluate(workspace: Workspace) -> Evaluation:
 
 
 def _evaluate(workspace: Workspace, known: Known, base: Filter) -> Evaluation:
-    outcomes = find_outcomes(workspace.model.info, workspace.dataset, known.predictions)
     rows = base.apply(known.table)
     table = known.table.iloc[rows].reset_index(drop=True)
     unreadable = known.predictions.unreadable if known.predictions else ()
-    return Evaluation(workspace, rows, base, table, outcomes[rows], unreadable)
+    return Evaluation(workspace, rows, base, table, known.outcomes[rows], unreadable)
 
 
 def current_base() -> Filter:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pandas as pd
-
-from explainers.cases.figures import Figure, summarise
+from explainers.cases.figures import Figure
 from explainers.cases.outcomes import Outcomes
-from explainers.cases.slices import Slices, find_slices
+from explainers.cases.slices import Slices
 
 
 def tell_share(share: float) -> str:
@@ -41,15 +39,13 @@ def tell_figure(figure: Figure) -> str:
     return f"{figure.title:20} {value}{'' if figure.unit in ('%', '') else ' ' + figure.unit}; {figure.count:,}{note})"
 
 
-def tell_summary(outcomes: Outcomes, table: pd.DataFrame) -> Iterator[str]:
-    """Say in sentences how right the model is, and where it fails most."""
-    first = summarise(outcomes)[0]
+def tell_summary(outcomes: Outcomes, first: Figure, slices: Slices) -> Iterator[str]:
+    """Say in sentences how right the model is, by its first figure, and where it fails most."""
     whole, ends = first.value or 0.0, tell_ends(first.low or 0.0, first.high or 0.0, first.unit)
     if outcomes.is_number:
         yield f"The model is off by {tell_value(whole, first.unit)} on average ({ends}) in {first.count:,} pictures."
     else:
         yield f"The model is right in {tell_share(whole)} of {first.count:,} pictures ({ends})."
-    slices = find_slices(outcomes, table)
     if not len(slices.failing):
         yield f"It is nowhere worse by more than chance: {slices.tested:,} slices were compared with the rest."
     else:
@@ -64,9 +60,8 @@ def tell_slice(slices: Slices, place: int, unit: str) -> str:
     return f"{row['slice']}: {tell_value(row['value'], unit)} of {row['count']:,} ({ends}), elsewhere {rest}"
 
 
-def tell_slices(outcomes: Outcomes, table: pd.DataFrame, count: int) -> Iterator[str]:
+def tell_slices(slices: Slices, unit: str, count: int) -> Iterator[str]:
     """Say the worst slices, one to a line; those that fail by more than chance are marked."""
-    slices, unit = find_slices(outcomes, table), summarise(outcomes)[0].unit
     for place in range(min(count, len(slices))):
         mark = "worse" if place in slices.failing else ""
         yield f"{mark:6}{tell_slice(slices, place, unit)} (q = {slices.table['q'].iloc[place]:.2g})"

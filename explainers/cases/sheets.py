@@ -20,6 +20,7 @@ import pandas as pd
 from explainers.errors import TableError
 from explainers.images import Attachment
 from explainers.images.picture import DECODER_ERRORS
+from explainers.labels import compose
 from explainers.texts import decode_text
 
 #: Bounds on a table: its file, what is unpacked from it, and what it holds.
@@ -246,7 +247,7 @@ def check_bounds(name: str, rows: int, columns: int) -> None:
 def write_cell(value: Any) -> str:
     """Write a value as text: whole numbers without decimals, nothing for what is no number."""
     if isinstance(value, str):
-        return unicodedata.normalize("NFC", value).strip()
+        return compose(value)
     if value is None or value != value:
         return ""
     if isinstance(value, float):

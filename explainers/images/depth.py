@@ -1,4 +1,4 @@
-"""Values of more than 8 bits, as TIFF and PNG hold them, made visible."""
+"""Values of more than 8 bits, made visible."""
 
 from __future__ import annotations
 

@@ -21,8 +21,9 @@ from pydicom.uid import (
 )
 
 from explainers.errors import ImageError
+from explainers.images.depth import Shown
 from explainers.images.dicom_codestreams import guess_syntax
-from explainers.images.dicom_display import Shown, show_colours, show_grey, show_palette
+from explainers.images.dicom_display import show_colours, show_grey, show_palette
 from explainers.images.dicom_header import Header
 from explainers.images.dicom_pixels import (
     Layout,

@@ -8,22 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Real, UInt8
 
+from explainers.images.depth import Shown, limits
 from explainers.images.dicom_header import Header
 from explainers.images.dicom_pixels import Layout
 from explainers.images.dicom_tables import read_palette, read_table
-from explainers.images.picture import Window, reduce_depth, to_bytes
+from explainers.images.picture import Window, to_bytes
 
 PALETTE, COLOURED = "PALETTE COLOR", ("COLOR", "MIXED")
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
-
-
-@dataclass(frozen=True)
-class Shown:
-    """Pixels of 8 bits, what was done to them, and the window that they are seen through."""
-
-    pixels: UInt8[np.ndarray, "h w *channel"]
-    notes: tuple[str, ...] = ()
-    window: Window = None
 
 
 @dataclass(frozen=True)
@@ -156,9 +148,9 @@ def apply_range(name: str, values: Values, padding: Bool[np.ndarray, "h w"], lay
     if padding.any() and not padding.all():
         kept = inside[~padding & np.isfinite(inside)]
         inside = np.where(padding, kept.min(), inside) if kept.size else inside
-    pixels, note = reduce_depth(name, inside, None)
-    finite = inside if inside.dtype.kind in "iu" else inside[np.isfinite(inside)]
-    low, high = float(finite.min()), float(finite.max())
+    low, high = limits(name, inside)
+    kind = f"{inside.dtype.itemsize * 8}-bit values" if inside.dtype.kind in "iu" else "values"
     extra = 1 if values.whole else 0  # by LINEAR, a window of whole values is one wider than from end to end
     width, centre = high - low + extra, (low + high + extra) / 2
-    return Shown(pixels, (note,), (width, centre) if width > 0 else None)
+    note = f"{kind} {low:g}..{high:g} scaled to 8 bit"
+    return Shown(to_bytes(inside, low, high), (note,), (width, centre) if width > 0 else None)

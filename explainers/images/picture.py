@@ -149,25 +149,6 @@ def decoding(name: str, kind: str) -> Iterator[None]:
             ) from None
 
 
-def reduce_depth(
-    name: str, values: Real[np.ndarray, "h w *channel"], window: tuple[float, float] | None
-) -> tuple[UInt8[np.ndarray, "h w *channel"], str]:
-    """Scale values of more than 8 bits to 0..255 and say how; raises ImageError if no value is finite.
-
-    Without a ``window`` (width, centre) the picture's smallest value becomes black and its largest white.
-    """
-    whole = values.dtype.kind in "iu"
-    finite = values if whole else values[np.isfinite(values)]
-    if not finite.size:
-        raise ImageError(f"{name} holds no finite value. Export it again with numbers in it.")
-    if window:
-        width, centre = window
-        return to_bytes(values, centre - width / 2, centre + width / 2), f"window {width:g}/{centre:g} (width/centre)"
-    low, high = finite.min(), finite.max()
-    kind = f"{values.dtype.itemsize * 8}-bit values" if whole else "values"
-    return to_bytes(values, low, high), f"{kind} {low:g}..{high:g} scaled to 8 bit"
-
-
 def to_bytes(values: Real[np.ndarray, "h w *channel"], low: float, high: float) -> UInt8[np.ndarray, "h w *channel"]:
     """Map low..high to 0..255, clipping what lies outside; not-a-number becomes black."""
     if values.dtype == np.uint16 and values.size > 2**16:

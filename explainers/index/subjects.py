@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from explainers.cache import digest
 from explainers.images import Sample
-from explainers.images.folder import File
 from explainers.index.reading import Index
 from explainers.index.samples import Upload, name_samples
 from explainers.subjects import Case, Network, Subject
@@ -85,8 +83,7 @@ class ManyInputs(Network):
     @property
     def identity(self) -> tuple[Any, ...]:
         """The model, where the pictures are, and as which versions of their files."""
-        stamps = [one.stamp for one in self.samples if isinstance(one, File)]
-        return *super().identity, name_samples(tuple(self.samples)), digest(stamps)
+        return *super().identity, name_samples(tuple(self.samples))
 
     @property
     def uploads(self) -> tuple[str, ...]:
