@@ -4,7 +4,7 @@ import streamlit as st
 from starlette.middleware import Middleware
 
 from components.access import require_user
-from components.belongings import remove_leftovers, use
+from components.belongings import remove_leftovers, use, work_for_session
 from components.class_proposal import tell_labels
 from components.finding import filter_workspace
 from components.navigation import choose_page, draw_beside
@@ -23,6 +23,7 @@ else:
     page = choose_page()
     require_user()
     use()
+    work_for_session()
     with st.sidebar:
         try:
             model = choose_model()

@@ -23,7 +23,7 @@ from streamlit.runtime import get_instance
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from components import sharing
-from explainers import asking
+from explainers import asking, owners
 from explainers.cache import Job
 from explainers.settings import settings
 
@@ -60,6 +60,12 @@ def own(*contents: str) -> None:
             threading.Thread(target=_watch, name="belongings", daemon=True).start()
         known = _sessions.setdefault(context.session_id, Belongings(context, now, now))
         known.contents.update(contents)
+
+
+def work_for_session() -> None:
+    """Have what this run computes counted as this session's."""
+    if context := get_script_run_ctx():
+        owners.owner.set(context.session_id)
 
 
 def use() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
@@ -20,17 +19,13 @@ from functools import cache as remember
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from filelock import FileLock
-
+from explainers.disk import Disk
 from explainers.errors import CancelledError
 from explainers.jobs import Passes, Progress, Workers, passes
-from explainers.results import Result, restore, store
+from explainers.results import Result
 from explainers.settings import Settings, settings
 
 R = TypeVar("R", bound=Result)
-
-#: Lock files on disk; two keys of one stripe wait for each other across processes, which costs time but no harm.
-STRIPE = 3
 
 #: How often somebody who waits for what another thread computes looks whether to go on, in seconds.
 BEAT = 0.2
@@ -146,7 +141,7 @@ class Cache:
         disk_limit: int = Settings.disk,
         workers: int = 2,
     ) -> None:
-        self._folder = folder
+        self._disk = Disk(folder, disk_limit) if folder is not None else None
         self.memory_limit = memory_limit
         self._results: OrderedDict[str, Result] = OrderedDict()
         self._about: dict[str, frozenset[str]] = {}
@@ -154,10 +149,6 @@ class Cache:
         self._lock = threading.Lock()
         self._counters = Counters()
         self._workers = Workers(workers)
-        if folder is not None:
-            (folder / "locks").mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / "locks" / "prune"):
-                _prune(folder, disk_limit)
 
     @property
     def counters(self) -> Counters:
@@ -222,7 +213,7 @@ class Cache:
         with self._lock:
             if key in self._results:
                 return True
-        return self._folder is not None and (self._folder / key[:2] / f"{key}.npz").exists()
+        return self._disk is not None and self._disk.holds(key)
 
     def forget(self, content: str) -> None:
         """Drop every result about an upload, by its digest, and keep none that is still to come."""
@@ -268,18 +259,17 @@ class Cache:
                 del self._under_way[key]
 
     def _fetch(self, key: str, compute: Callable[[Progress], R], progress: Progress, durable: bool) -> R:
-        if self._folder is None or not durable:
+        if self._disk is None or not durable:
             return self._compute(compute, progress)
-        file = self._folder / key[:2] / f"{key}.npz"
         # Who holds a stripe and waits for another could wait for a process that does the same the other way round.
-        with nullcontext() if _at_work.get() else FileLock(self._folder / "locks" / key[:STRIPE]):
-            found = _read(file)
+        with nullcontext() if _at_work.get() else self._disk.hold(key):
+            found = self._disk.read(key)
             if found is not None:
                 with self._lock:
                     self._counters.disk_hits += 1
                 return found  # type: ignore[return-value]  # equal keys name results of one kind
             result = self._compute(compute, progress)
-            write_file(file, store(result))
+            self._disk.write(key, result)
         return result
 
     def _compute(self, compute: Callable[[Progress], R], progress: Progress) -> R:
@@ -365,37 +355,3 @@ def _once(call: Callable[[], None]) -> Callable[[], None]:
             pending.pop()()
 
     return run
-
-
-def _read(file: Path) -> Result | None:
-    """Read a result from disk; a damaged file counts as absent and is removed."""
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError:
-        return None
-    try:
-        result = restore(data)
-    except ValueError:
-        file.unlink(missing_ok=True)
-        return None
-    os.utime(file)
-    return result
-
-
-def write_file(file: Path, data: bytes) -> None:
-    """Write a file so that a reader sees all of it or nothing."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(f".{os.getpid()}-{threading.get_ident()}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(file)
-
-
-def _prune(folder: Path, limit: int) -> None:
-    """Remove the files that were not used for longest until the rest fits the limit."""
-    files = sorted(((file.stat(), file) for file in folder.glob("*/*.npz")), key=lambda item: item[0].st_mtime)
-    excess = sum(stat.st_size for stat, _ in files) - limit
-    for stat, file in files:
-        if excess <= 0:
-            break
-        file.unlink(missing_ok=True)
-        excess -= stat.st_size

@@ -36,6 +36,10 @@ class ComputationError(LightboxError):
     """A computation that ended without a usable result, such as a model output that is not finite."""
 
 
+class LimitError(LightboxError):
+    """What this server cannot take on now, because one session or all together hold as much as they may."""
+
+
 class NotesError(LightboxError):
     """A name, tag or file of notes that cannot be kept or read."""
 

@@ -34,6 +34,23 @@ class Settings:
     #: What opening an uploaded model may take, in a process of its own.
     upload_memory: int = 6 * GIB
     upload_seconds: int = 180
+    #: How many uploaded models are opened at once on this server.
+    upload_processes: int = 2
+    #: What uploads may hold in memory, of one person and of all: files, pixels, and models' tensors, in bytes.
+    person_bytes: int = 4 * GIB
+    server_bytes: int = 12 * GIB
+    #: How many computations run at once, and what the values of the passes under way may take together.
+    workers: int = 3
+    pass_memory: int = 2 * GIB
+    #: What decoding one picture may take, in a process of its own.
+    picture_memory: int = 3 * GIB
+    picture_seconds: int = 60
+    #: What the pictures of the server that are kept decoded may take.
+    picture_cache: int = GIB
+    #: What indexes of the server may take on disk.
+    index_disk: int = 32 * GIB
+    #: The names by which browsers know this server, besides localhost, with commas between them.
+    hosts: str = ""
     #: Bounds on a model file: all tensors together, how many, the header of safetensors, and outputs.
     model_bytes: int = 4 * GIB
     model_tensors: int = 20_000

@@ -16,7 +16,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, fx
 
-from explainers.cache import code_digest, digest, write_file
+from explainers.cache import code_digest, digest
+from explainers.disk import write_file
 from explainers.errors import ModelError
 from explainers.graph import calls
 from explainers.graph.model import Model, constant

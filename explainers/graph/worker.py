@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
-import os
-import resource
 import sys
-import time
 from dataclasses import asdict
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
+from explainers.confinement import limit
 from explainers.errors import LightboxError
 from explainers.graph import loader
 from explainers.graph.stored import frozen, pack
@@ -30,20 +26,6 @@ def main() -> None:
         outcome, model = {"error": type(error).__name__, "message": str(error)}, b""
     connection.send_bytes(json.dumps(outcome).encode())
     connection.send_bytes(model)
-
-
-def limit(memory: int, seconds: int) -> None:
-    """Bound what this process may take on top of what it has: memory, processor time, and bytes in a file."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    processor = math.ceil(time.process_time()) + seconds * (os.cpu_count() or 1)
-    bounds = {
-        resource.RLIMIT_AS: pages * os.sysconf("SC_PAGE_SIZE") + memory,
-        resource.RLIMIT_CPU: processor,
-        resource.RLIMIT_FSIZE: memory,
-        resource.RLIMIT_CORE: 0,
-    }
-    for kind, most in bounds.items():
-        resource.setrlimit(kind, (most, most))
 
 
 def handle(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
