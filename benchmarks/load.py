@@ -249,6 +249,18 @@ def check(book: Book, activity: dict[str, int], cache: Path) -> list[tuple[str, 
     ]
 
 
+def tell_work(cache: Path) -> None:
+    """Print which questions took how long, on the workers' clock, of all that was computed."""
+    questions()
+    made = [restore(file.read_bytes()).provenance for file in cache.glob("*/*.npz")]
+    seconds = defaultdict[tuple[str, str], list[float]](list)
+    for one in made:
+        seconds[one["question"], one.get("model", "")].append(one["seconds"])
+    print("\n| question | model | answered | seconds together | longest s |\n|---|---|---|---|---|")
+    for (question, model), each in sorted(seconds.items(), key=lambda item: -sum(item[1]))[:20]:
+        print(f"| {question} | {model} | {len(each)} | {sum(each):.1f} | {max(each):.1f} |")
+
+
 def report(book: Book, memory: list[float], activity: dict[str, int]) -> None:
     """Print what came out."""
     print("| page | view | clicks | median s | 95 % within s | longest s |\n|---|---|---|---|---|---|")
@@ -293,6 +305,7 @@ def main() -> None:
         sampler.join()
         book.errors += find_errors((Path(name) / "log").read_text())
         report(book, memory, activity)
+        tell_work(Path(name) / "cache")
         checks = check(book, activity, Path(name) / "cache")
         print("\n| each distinct view once | expected | counted |\n|---|---|---|")
         for what, expected, found in checks:

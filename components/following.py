@@ -56,16 +56,32 @@ def wait(jobs: Collection[Job[Any]], seconds: float = PATIENCE) -> bool:
     return all(job.wait(max(0.0, deadline - time.monotonic())) for job in jobs)
 
 
+def wait_and_listen(jobs: Collection[Job[Any]], seconds: float) -> bool:
+    """Give jobs a moment to end, unless somebody presses anything; tells whether all did."""
+    deadline = time.monotonic() + seconds
+    while not wait(jobs, TICK) and time.monotonic() < deadline:
+        listen()
+    return wait(jobs, 0)
+
+
+def listen() -> None:
+    """End this run if somebody has pressed anything meanwhile; Streamlit looks whenever the state is read."""
+    st.session_state.get("heard")
+
+
 def finished(jobs: Collection[Job[Any]], words: str) -> bool:
     """Show how far jobs are until they end, then why one has no result; tells whether all have one.
 
     What a person does meanwhile begins the page anew all the same.
     """
-    place, seconds = st.empty(), PATIENCE
+    place, seconds, said = st.empty(), PATIENCE, ""
     while not wait(jobs, seconds):
         seconds = TICK
         share = sum(1.0 if job.done else job.progress for job in jobs) / len(jobs)
-        place.progress(share, f"{words} …" + (f" {share:.0%}" if share else ""))
+        saying = f"{words} …" + (f" {share:.0%}" if share else "")
+        listen()
+        if saying != said:
+            place.progress(share, said := saying)
     place.empty()
     for job in jobs:
         try:

@@ -13,7 +13,7 @@ from components.belongings import use
 from components.controls import choose_view
 from components.drawn_region import choose_region
 from components.figures import TOOLS, Seen, draw_heatmap
-from components.following import TICK, follow, forget, wait
+from components.following import TICK, follow, forget, listen, wait
 from components.heatmap import View, blend, colour_table, describe, encode_png, limits, share_inside
 from components.plain_text import plain
 from components.telling_errors import tell_error
@@ -67,7 +67,7 @@ def _draw(seen: Seen, cut: str, jobs: Mapping[Method, Job[Attribution]]) -> None
     use()
     signs = {method.signed for method in jobs}
     view = choose_view(True in signs, False in signs)
-    pending = dict[Method, Pending]()
+    pending, said = dict[Method, Pending](), dict[Method, str]()
     with st.container(horizontal=True, gap="medium"):
         with st.container(width=view.side):
             st.markdown("**What the model sees**")
@@ -91,7 +91,11 @@ def _draw(seen: Seen, cut: str, jobs: Mapping[Method, Job[Attribution]]) -> None
             with pending.pop(method).panel.container():
                 draw_job(jobs[method], seen, method, view, region)
         for method, (_, bar) in pending.items():
-            bar.progress(jobs[method].progress, f"Computing, {jobs[method].progress:.0%} done")
+            words = f"Computing, {jobs[method].progress:.0%} done"
+            if said.get(method) != words:
+                bar.progress(jobs[method].progress, words)
+                said[method] = words
+        listen()
         wait([jobs[method] for method in pending], TICK)
 
 

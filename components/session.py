@@ -32,6 +32,7 @@ from explainers.images.formats import ACCEPTED
 from explainers.info import ModelInfo
 from explainers.settings import settings
 from sample_models import SampleModel
+from sample_models.tracing import prepare
 
 SAMPLES, TESTS, YOURS, SHARED, FOLDER = "Samples", "All test pictures", "Yours", "Shared", "Folder"
 
@@ -118,6 +119,7 @@ def open_sample(name: str) -> Any:
 
     Two at once would import parts of torch that need each other, and one of them find a part half imported.
     """
+    prepare(name)
     with _opening:
         return sample_models.load(name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 from explainers.errors import SelectionError
@@ -65,8 +66,13 @@ def find_class(info: ModelInfo, wanted: str) -> int:
 
 def refer_to(info: ModelInfo, index: int) -> str:
     """Write a class's index so that ``find_class`` gives this class, whatever the names."""
-    named = str(index) in map(fold, info.class_names)
-    return f"#{index}" if named else str(index)
+    return f"#{index}" if str(index) in fold_all(info.class_names) else str(index)
+
+
+@lru_cache(maxsize=8)
+def fold_all(names: tuple[str, ...]) -> frozenset[str]:
+    """Fold the names of all classes, once for all that ask about one of them."""
+    return frozenset(map(fold, names))
 
 
 def choose_target(

@@ -67,6 +67,12 @@ class SampleModel:
 
         return keep(self.name, _content(), self._make)
 
+    def is_kept(self) -> bool:
+        """Tell whether this computer has opened the model before."""
+        from explainers.graph.stored import place_of
+
+        return place_of(self.name, _content()).exists()
+
     def _make(self) -> Model:
         return cast("Model", importlib.import_module(f"sample_models.{self.module}").load(self.name))
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from explainers.errors import LightboxError
+from sample_models import models
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,6 +17,9 @@ def main(arguments: list[str] | None = None) -> int:
             from sample_models.training.recipes import train
 
             train(options.names)
+        elif options.command == "keep":
+            for model in sorted(models().values(), key=lambda model: model.name != options.name):
+                model.load()
         else:
             from sample_models.report import measure, write
 
@@ -32,6 +36,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     training = commands.add_parser("train", help="train the named models, or all, and write weights and cards")
     training.add_argument("names", nargs="*", metavar="NAME")
+    keeping = commands.add_parser("keep", help="trace all models, so that each opens at once, a named one first")
+    keeping.add_argument("name", choices=models())
     commands.add_parser("report", help="measure the shipped models and print the figures")
     return top
 

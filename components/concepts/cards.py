@@ -18,7 +18,7 @@ from components.names import signature
 from components.references.rows import COUNT, Concept, Reference, draw_until_done, make_tiles
 from components.references.samples import draw_here
 from components.scene import CHOICES, Scene
-from components.tiles import Tile, draw_tiles, encode_once
+from components.tiles import Tile, draw_tiles, encode_once, keep_once
 from explainers.concepts.heatmaps import ConceptHeatmaps
 from explainers.concepts.relevance import ConceptRelevance
 from explainers.info import ModelInfo
@@ -61,7 +61,10 @@ def _draw(
                 (*scene.key, concept, current_region(), "here"),
                 partial(draw_here, scene.seen.crop, heatmaps.heatmap(concept)),
             )
-            first = Tile(here, "here", f"{scene.title(concept)} here. {describe(heatmaps.heatmap(concept))}")
+            words = keep_once(
+                (*scene.key, concept, current_region(), "words"), partial(describe, heatmaps.heatmap(concept))
+            )
+            first = Tile(here, "here", f"{scene.title(concept)} here. {words}")
             tiles = make_tiles(scene, scene.layer, concept, references[scene.layer, concept])
             draw_tiles(first, tiles, COUNT, explain_absence(scene))
 

@@ -20,7 +20,7 @@ from components.references.rows import Concept, Reference, draw_until_done, foll
 from components.references.samples import draw_here
 from components.scene import Scene
 from components.session import open_picture
-from components.tiles import Tile, draw_tiles, encode_once
+from components.tiles import Tile, draw_tiles, encode_once, keep_once
 from explainers.concepts.heatmaps import ConceptHeatmaps, DrawConcepts
 from explainers.prototypes.decisions import Decision
 from explainers.subjects import Case
@@ -115,7 +115,8 @@ def _draw_cards(
                         (*scene.key, digest, concept, "here"), partial(draw_here, crop, found.heatmap(concept))
                     ),
                     caption,
-                    f"{scene.title(concept)}, {caption}. {describe(found.heatmap(concept))}",
+                    f"{scene.title(concept)}, {caption}. "
+                    + keep_once((*scene.key, digest, concept, "words"), partial(describe, found.heatmap(concept))),
                 )
                 for (caption, digest, crop), found in zip(pairs, heatmaps, strict=True)
             ]

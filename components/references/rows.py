@@ -12,7 +12,7 @@ import numpy as np
 import streamlit as st
 from jaxtyping import Float32, UInt8
 
-from components.following import follow, settle, stop_ticking
+from components.following import follow, settle, stop_ticking, wait, wait_and_listen
 from components.heatmap import describe
 from components.plain_text import plain
 from components.references.samples import draw_here, draw_reference
@@ -29,6 +29,9 @@ from explainers.targets import Target
 
 #: How many reference samples a concept is shown with.
 COUNT = 8
+
+#: How long rows stay as they are while their heatmaps are computed, in seconds, at most.
+STEADY = 2.0
 
 #: A concept of a layer.
 Concept = tuple[str, int]
@@ -78,22 +81,21 @@ def find_samples(scene: Scene, layer: str, concept: int, by: str, count: int) ->
 
 
 def draw_until_done(references: Mapping[Any, Sequence[Reference]], draw: Callable[[], None]) -> None:
-    """Draw rows of reference samples, anew every second until all their heatmaps are computed."""
-    waiting = _pending(references)
+    """Draw rows of reference samples, and anew every few seconds until all their heatmaps are computed."""
+    jobs = [reference.job for found in references.values() for reference in found]
+    waiting, drawn = not wait(jobs, 0), False
 
     def tick() -> None:
+        nonlocal drawn
         settle()
-        done = not _pending(references)
+        if waiting and drawn:
+            wait_and_listen(jobs, STEADY)  # to draw all rows costs more than to wait for several heatmaps
+        done, drawn = wait(jobs, 0), True
         draw()
         if waiting and done:
             stop_ticking()
 
     st.fragment(tick, run_every=1.0 if waiting else None)()
-
-
-def _pending(references: Mapping[Any, Sequence[Reference]]) -> bool:
-    """Whether heatmaps of reference samples are still being computed."""
-    return not all(reference.job.done for found in references.values() for reference in found)
 
 
 def make_tiles(scene: Scene, layer: str, concept: int, references: Sequence[Reference]) -> list[Tile]:

@@ -67,7 +67,8 @@ class Model:
             if node.name in given:
                 values[node] = given[node.name]
             elif node.op == "placeholder":
-                values[node] = inputs
+                # Channels side by side, as convolutions take them fastest: up to twice as fast as planes.
+                values[node] = inputs.contiguous(memory_format=torch.channels_last) if inputs is not None else None
             else:
                 values[node] = self.compute(node, values, operators)
             if node.name in keep:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import safetensors.torch
@@ -57,15 +58,20 @@ def keep(name: str, content: str, make: Callable[[], Model]) -> Model:
 
     Only for models of the server: what a person uploads is never kept.
     """
-    folder = settings().cache / "models"
-    file = folder / f"{name}-{digest(content, code_digest(), torch.__version__)[:16]}.safetensors"
+    file = place_of(name, content)
     with suppress(FileNotFoundError, ModelError):
         return unpack(file.read_bytes())
     model = make()
-    for old in folder.glob(f"{name}-{16 * '?'}.safetensors"):
+    for old in file.parent.glob(f"{name}-{16 * '?'}.safetensors"):
         old.unlink(missing_ok=True)
     write_file(file, pack(model))
     return model
+
+
+def place_of(name: str, content: str) -> Path:
+    """The file in which a model is kept that is made from this content by this code."""
+    version = digest(content, code_digest(), torch.__version__)[:16]
+    return settings().cache / "models" / f"{name}-{version}.safetensors"
 
 
 def describe(node: fx.Node) -> dict[str, Any]:
