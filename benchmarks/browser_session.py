@@ -17,9 +17,12 @@ from urllib.parse import urlencode
 
 from streamlit.proto.Alert_pb2 import Alert
 from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.Common_pb2 import FileURLs
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from websockets.sync.client import ClientConnection, connect
+
+from tests.test_privacy import put
 
 #: How long a person waits for a picture before calling it an error, in seconds.
 PATIENCE = 180.0
@@ -35,6 +38,7 @@ class Session:
         self.socket, self.query, self.page, self.pages = socket, query, "", dict[str, str]()
         self.widgets, self.metrics, self.timers = dict[str, str](), dict[str, int](), dict[str, tuple[float, float]]()
         self.errors, self.marks, self.position, self.running = list[str](), dict[str, float](), (0, 0), True
+        self.uploaders, self.kept, self.id, self.urls = dict[str, str](), dict[str, WidgetState](), "", list[FileURLs]()
         self.begins_anew = False
         self.unanswered: float | None = None
         self.send(name=page)
@@ -45,7 +49,7 @@ class Session:
         asked = message.rerun_script
         asked.query_string, asked.page_script_hash, asked.page_name = self.query, page or self.page, name
         asked.fragment_id, asked.is_auto_rerun = fragment, bool(fragment)
-        asked.widget_states.widgets.extend(states)
+        asked.widget_states.widgets.extend((*self.kept.values(), *states))
         self.running, self.unanswered = True, time.monotonic() if fragment else None
         self.socket.send(message.SerializeToString())
 
@@ -53,6 +57,23 @@ class Session:
         """Click the button with a key."""
         self.marks = {}
         self.send(WidgetState(id=self.widgets[key], trigger_value=True))
+
+    def upload(self, address: str, label: str, name: str, data: bytes) -> None:
+        """Give the uploader with a label one more file."""
+        ask = BackMsg()
+        ask.file_urls_request.session_id, ask.file_urls_request.request_id = self.id, "1"
+        ask.file_urls_request.file_names.append(name)
+        self.socket.send(ask.SerializeToString())
+        while not self.urls:
+            self.read(self.socket.recv(timeout=PATIENCE))
+        urls = self.urls.pop()
+        put(address, urls.upload_url, name, data)
+        state = self.kept.setdefault(label, WidgetState(id=self.uploaders[label]))
+        info = state.file_uploader_state_value.uploaded_file_info.add()
+        info.name, info.size, info.file_id = name, len(data), urls.file_id
+        info.file_urls.CopyFrom(urls)
+        self.marks = {}
+        self.send()
 
     def go(self, page: str) -> None:
         """Click a page in the navigation; that empties the address."""
@@ -87,6 +108,7 @@ class Session:
         message = ForwardMsg.FromString(data)
         kind = message.WhichOneof("type")
         if kind == "new_session":
+            self.id = message.new_session.initialize.session_id or self.id
             self.begins_anew = False
             if not message.metadata.run.fragment_ids:
                 self.timers, self.widgets = {}, {}
@@ -97,6 +119,8 @@ class Session:
             self.pages = {page.url_pathname: page.page_script_hash for page in message.navigation.app_pages}
         elif kind == "page_info_changed":
             self.query = message.page_info_changed.query_string
+        elif kind == "file_urls_response":
+            self.urls += message.file_urls_response.file_urls
         elif kind == "auto_rerun":
             interval = message.auto_rerun.interval
             self.timers[message.auto_rerun.fragment_id] = interval, time.monotonic() + interval
@@ -116,6 +140,10 @@ class Session:
         drawn = getattr(element, kind)
         if kind in ("button", "plotly_chart"):
             self.widgets[drawn.id.split("-", 2)[-1]] = drawn.id
+        if kind == "button":
+            self.widgets[drawn.label] = drawn.id
+        elif kind == "file_uploader":
+            self.uploaders[drawn.label] = drawn.id
         if kind == "plotly_chart":
             self.marks.setdefault(drawn.id.split("-", 2)[-1], time.perf_counter())
         elif kind == "html":
