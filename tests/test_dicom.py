@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 from pathlib import Path
 
 import imagecodecs
@@ -22,14 +23,20 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
 )
 
 from explainers.errors import ImageError
 from explainers.images import Reading, read
+from explainers.images.dicom_header import Header
+from explainers.images.dicom_pixels import decode_cells, read_layout
 from explainers.images.formats import sniff
+from tests import jpeg_files
 from tests.picture_files import PHOTO, RANDOM, case, dicom, dicom_file
 
 CASES = Path(__file__).parent / "cases"
@@ -528,6 +535,69 @@ def test_the_real_cases_of_compressed_colour_show_what_their_codestream_holds():
         picture = only(case(name))
         assert picture.pixels.shape == (120, 160, 3)
         assert abs(picture.pixels - decoded(frame)).max() <= 5
+
+
+# Every process of JPEG that DICOM allows
+
+
+def stored(data):
+    """The values of a DICOM file's first frame, as it is shown."""
+    header = Header(pydicom.dcmread(io.BytesIO(data)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of bytes of compressed pixel data")  # by chance that of none
+        return decode_cells(header, read_layout("picture", header), 0)[0]
+
+
+@pytest.mark.parametrize("bits", range(2, 17))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_lossless_jpeg_of_every_precision_and_predictor_is_exact(bits, channels):
+    values = RANDOM.integers(0, 2**bits, (9, 11, channels)).astype(np.uint8 if bits <= 8 else np.uint16).squeeze()
+    for predictor in range(1, 8):
+        syntax = JPEGLosslessSV1 if predictor == 1 else JPEGLossless
+        for restart_rows, apart in ((0, False), (1, False), (4, True)):
+            frame = jpeg_files.encode(values, bits, predictor, restart_rows, apart)
+            assert (stored(compressed(frame, syntax, values, BitsStored=bits, HighBit=bits - 1)) == values).all()
+
+
+@pytest.mark.parametrize("bits", [8, 12, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("near", [0, 1, 3])
+def test_jpeg_ls_is_as_exact_as_it_says(bits, channels, near):
+    values = RANDOM.integers(0, 2**bits, (9, 11, channels)).astype(np.uint8 if bits <= 8 else np.uint16).squeeze()
+    frame = imagecodecs.jpegls_encode(values, level=near)
+    data = compressed(frame, JPEGLSNearLossless if near else JPEGLSLossless, values, BitsStored=bits, HighBit=bits - 1)
+    assert abs(stored(data).astype(int) - values).max() <= near
+
+
+@pytest.mark.parametrize("values", [SMOOTH, SMOOTH[..., 0]])
+def test_lossy_jpeg_of_12_bits_is_read(values):
+    deep = values.astype(np.uint16) * 16
+    frame = imagecodecs.jpeg8_encode(deep, level=97, bitspersample=12)
+    colours = {"PhotometricInterpretation": "YBR_FULL_422"} if deep.ndim == 3 else {}
+    data = compressed(frame, JPEGExtended12Bit, deep, BitsStored=12, HighBit=11, **colours)
+    assert abs(only(data, window=(4096, 2048)).pixels - linear(deep.reshape(48, 64, -1), 4096, 2048)).mean() < 5
+
+
+def test_a_real_scan_whose_extended_jpeg_is_not_quite_as_the_standard_says_is_read():
+    assert only(dicom_file("JPEG-lossy.dcm")).pixels.std() > 20
+
+
+def test_a_jpeg_that_was_cut_is_shown_with_a_note():
+    for frame in (jpeg(SMOOTH[..., 0].copy(), restart_marker_blocks=2), jpeg_files.encode(GREY, 12)):
+        values = GREY if frame[2:4] == b"\xff\xc3" else SMOOTH[..., 0]
+        syntax = JPEGLosslessSV1 if values is GREY else JPEGBaseline8Bit
+        whole, cut = (only(compressed(data, syntax, values)) for data in (frame, frame[: len(frame) // 2]))
+        assert cut.pixels.shape == whole.pixels.shape
+        missing = [note for note in cut.notes if "part of the picture may be missing" in note]
+        assert missing
+        assert not set(missing) & set(whole.notes)
+
+
+def test_jpeg_ls_that_was_cut_is_refused_wherever_it_was():
+    frame = imagecodecs.jpegls_encode(SMOOTH)
+    for length in range(100, 200):
+        with pytest.raises(ImageError, match="cannot be decoded"):
+            read(compressed(frame[:length], JPEGLSLossless, SMOOTH), "cut.dcm")
 
 
 # Bits that are not stored

@@ -99,6 +99,11 @@ def stated_colours(data: bytes) -> str:
     return {0: "RGB", 1: "YBR_FULL"}.get(stated[0], "") if stated else ""
 
 
+def is_cut(data: bytes) -> bool:
+    """Whether a JPEG has no end after its last scan, as where a transfer was broken off: decoders fill up the rest."""
+    return data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+
+
 def read_frame(marker: int, segment: bytes) -> Declared:
     """Read the segment that declares a frame of JPEG or JPEG-LS."""
     if len(segment) < 6:

@@ -15,8 +15,9 @@ from pydicom.tag import Tag
 from pydicom.uid import JPEG2000TransferSyntaxes, JPEGTransferSyntaxes
 
 from explainers.errors import ImageError
-from explainers.images.dicom_codestreams import check_frame_data, stated_colours
+from explainers.images.dicom_codestreams import check_frame_data, is_cut, stated_colours
 from explainers.images.dicom_colours import convert_full, convert_partial
+from explainers.images.dicom_decoders import choose_plugin
 from explainers.images.dicom_header import Header
 
 GREYS = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
@@ -102,7 +103,8 @@ def decode_cells(header: Header, layout: Layout, index: int) -> tuple[Real[np.nd
     if syntax.is_encapsulated:
         layout = check_compressed(header, layout, index)
     write(header, layout)
-    cells, properties = get_decoder(syntax).as_array(dataset, index=index, raw=True, **UNMASKED)
+    options = UNMASKED | {"decoding_plugin": choose_plugin(syntax)}
+    cells, properties = get_decoder(syntax).as_array(dataset, index=index, raw=True, **options)
     if not str(properties["photometric_interpretation"]).startswith(("YBR_FULL", "YBR_PARTIAL")):
         return cells, layout
     convert = convert_partial if layout.interpretation.startswith("YBR_PARTIAL") else convert_full
@@ -114,6 +116,8 @@ def check_compressed(header: Header, layout: Layout, index: int) -> Layout:
     syntax = header.dataset.file_meta.TransferSyntaxUID
     frame = compressed_frame(header.dataset, index, layout.frames)
     bits = check_frame_data(frame, syntax, layout.columns, layout.rows, layout.samples, layout.allocated)
+    if is_cut(frame):
+        header.note("PixelData", "has no end of its compressed data; part of the picture may be missing")
     if bits > layout.allocated:
         header.note("BitsAllocated", f"is less than the {bits} bits of its compressed data, which are followed")
         layout = replace(layout, allocated=-(-bits // 8) * 8, stored=bits)

@@ -6,7 +6,7 @@ import io
 from dataclasses import replace
 
 import imagecodecs
-import pillow_heif
+import pi_heif
 from PIL import Image, ImageFile
 
 from explainers.errors import ImageError
@@ -20,7 +20,7 @@ from explainers.images.profiles import Profile, coded
 def decode_heic(data: bytes, name: str, reading: Reading) -> Decoded:
     """Decode the first picture of a HEIC file; the decoder itself turns it upright."""
     check_frame(name, reading.frame, 1)
-    image: ImageFile.ImageFile = pillow_heif.HeifImageFile(io.BytesIO(data))  # type: ignore[no-untyped-call]
+    image: ImageFile.ImageFile = pi_heif.HeifImageFile(io.BytesIO(data))
     check_size(name, *image.size)
     pictures, icc = getattr(image, "n_frames", 1), image.info.get("icc_profile")
     profile, notes = declare(data, icc)
