@@ -20,6 +20,8 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from explainers.settings import settings
+
 #: The walls: no rights of a superuser; no files but those that Python needs; no calls but those of arithmetic.
 CAPABILITIES, FILES, CALLS = "capabilities", "files", "system calls"
 
@@ -32,7 +34,7 @@ READABLE = (
 
 #: Variables that a process may know besides those of a beginning below; no others, as they may hold passwords.
 VARIABLES = ("LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES")
-BEGINNINGS = ("LC_", "OMP_", "MKL_", "OPENBLAS_", "PYTHON", "LIGHTBOX_")
+BEGINNINGS = ("LC_", "OMP_", "MKL_", "OPENBLAS_", "PYTHON")
 
 #: Rights on files in the order of Landlock's bits, how many each version of it knows, and those of a file that is read.
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, *_ = (1 << bit for bit in range(16))
@@ -114,9 +116,14 @@ def limit(memory: int, seconds: int) -> None:
 
 
 def environment(folder: Path | str, given: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What a confined process is started with: nothing that may be secret, and a folder of its own as its home."""
+    """What a confined process is started with: a folder of its own as its home, bounds, and nothing secret.
+
+    Whatever is started with this sees the settings that are numbers, which the server may have read from a file.
+    """
     kept = {name: text for name, text in given.items() if name in VARIABLES or name.startswith(BEGINNINGS)}
-    return kept | dict.fromkeys(("HOME", "TMPDIR", "LIGHTBOX_CACHE"), str(folder)) | {"PATH": "", "USER": "lightbox"}
+    bounds = {f"LIGHTBOX_{name.upper()}": str(one) for name, one in vars(settings()).items() if isinstance(one, int)}
+    own = dict.fromkeys(("HOME", "TMPDIR", "LIGHTBOX_CACHE"), str(folder)) | {"PATH": "", "USER": "lightbox"}
+    return kept | bounds | own
 
 
 def end_with(parent: int) -> None:
