@@ -186,9 +186,9 @@ def load(
 
     ``waiting`` and ``tell`` are called meanwhile, see ``delegate``.
     """
-    from explainers.graph.stored import unpack
+    from explainers.graph.received import receive
 
-    return unpack(delegate("load", data, file_name, given, waiting, tell)[1])
+    return receive(delegate("load", data, file_name, given, waiting, tell)[1])
 
 
 def delegate(
