@@ -105,8 +105,8 @@ def _look(file: Any, **chosen: str) -> Proposal:
     if key not in known:
         if not chosen:
             known.clear()  # another file: what was found in the last one is of no more use
-        with _waiting("Looking at the file …") as waiting:
-            known[key] = sandbox.propose(file.getvalue(), file.name, waiting=waiting, **chosen)
+        with _waiting("Looking at the file …") as (waiting, tell):
+            known[key] = sandbox.propose(file.getvalue(), file.name, waiting=waiting, tell=tell, **chosen)
     return known[key]
 
 
@@ -230,19 +230,23 @@ def _read_meaning(meaning: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def _waiting(what: str) -> Iterator[Callable[[], object]]:
-    """Say what is waited for, with a button to stop it; gives what the wait calls, so that any click ends it."""
+def _waiting(what: str) -> Iterator[tuple[Callable[[], object], Callable[[str], object]]]:
+    """Say what is waited for, with a button to stop it; gives what the wait calls, so that any click ends it.
+
+    The first call says nothing; the second says who comes before.
+    """
     place = st.empty()
     with place.container():
         st.button("Stop", icon=":material/stop:", key=f"stop-{what}")
         with st.spinner(what, show_time=True):
-            yield st.empty().empty
+            told = st.empty()
+            yield told.empty, told.caption
     place.empty()
 
 
 def _load(file: Any, settings: dict[str, Any]) -> Any:
-    with _waiting("Opening the model and tracing its graph …") as waiting:
-        model = sandbox.load(file.getvalue(), file.name, waiting, **settings)
+    with _waiting("Opening the model and tracing its graph …") as (waiting, tell):
+        model = sandbox.load(file.getvalue(), file.name, waiting, tell, **settings)
     own(model.info.digest)
     return replace(model, info=replace(model.info, private=True))
 

@@ -130,17 +130,37 @@ def has_plain_schema(called: OpOverload, seeded: bool) -> bool:
 
 
 def takes(called: OpOverload, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
-    """Whether types of numbers, layouts and memory formats are none but such; torch takes any number for them."""
-    named = {argument.name: argument for argument in called._schema.arguments}
-    given = [
-        *zip(called._schema.arguments, arguments, strict=False),
-        *((named.get(key), keywords[key]) for key in keywords),
-    ]
+    """Whether arguments are named by the schema, and types of numbers, layouts and memory formats none but such.
+
+    Torch takes any number for these.
+    """
+    declared = called._schema.arguments
+    named = {argument.name: argument for argument in declared}
+    if len(arguments) > len(declared) or not keywords.keys() <= named.keys():
+        return False
+    given = [*zip(declared, arguments, strict=False), *((named[key], keywords[key]) for key in keywords)]
     return all(
         isinstance(value, KINDS.get(str(argument.real_type).removeprefix("Optional[").rstrip("]"), object) | None)
         for argument, value in given
-        if argument is not None
     )
+
+
+def is_certain(called: OpOverload, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> bool:
+    """Whether a call gives the same each time: it draws no random numbers, or draws them in training only."""
+    if torch.Tag.nondeterministic_seeded not in called.tags:
+        return True
+    declared = called._schema.arguments
+    usual = {argument.name: argument.default_value for argument in declared if argument.has_default_value()}
+    given = usual | dict(zip((argument.name for argument in declared), arguments, strict=False)) | dict(keywords)
+    training = [given[name] for name in ("train", "training") if name in given]
+    chances = [given[name] for name in ("dropout_p", "dropout", "p") if name in given]
+    still = training == [False] or (bool(chances) and all(type(one) in (int, float) and one == 0 for one in chances))
+    return still and given.get("generator") is None
+
+
+def is_functional(called: Any) -> bool:
+    """Whether a call changes none of its arguments."""
+    return not (isinstance(called, OpOverload) and called._schema.is_mutable)
 
 
 @cache

@@ -1,23 +1,29 @@
-"""The process that opens one uploaded file and ends: ``python -m explainers.graph.worker SOCKET``."""
+"""The process that opens one uploaded file and ends: ``python -m explainers.graph.worker SOCKET PARENT``."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
-from explainers.confinement import limit
+from explainers.confinement import confine, end_with, limit
 from explainers.errors import LightboxError
-from explainers.graph import loader
-from explainers.graph.stored import frozen, pack
 from explainers.preprocessing import Preprocessing
 
 
 def main() -> None:
-    """Receive a request and a file, answer with the outcome and a model."""
+    """Say which walls stand, receive a request and a file, answer with the outcome and a model."""
     connection = Connection(int(sys.argv[1]))
+    end_with(int(sys.argv[2]))
+    walls = confine(Path(os.environ["TMPDIR"]))
+    import explainers.graph.stored  # noqa: F401  # behind the walls, as torch starts threads
+    from explainers.graph import loader  # noqa: F401
+
+    connection.send_bytes(json.dumps(walls).encode())
     request, data = json.loads(connection.recv_bytes()), connection.recv_bytes()
     limit(request["memory"], request["seconds"])
     try:
@@ -30,6 +36,9 @@ def main() -> None:
 
 def handle(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     """Propose or load; returns the outcome as plain data, and the bytes of a loaded model."""
+    from explainers.graph import loader
+    from explainers.graph.stored import frozen, pack
+
     settings = frozen(request["settings"])
     if request["call"] == "propose":
         return asdict(loader.propose(data, request["file_name"], **settings)), b""

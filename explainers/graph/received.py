@@ -1,0 +1,74 @@
+"""A model that another process hands over: nothing that it says of its values is believed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from explainers.errors import ModelError
+from explainers.graph.bounds import check_memory
+from explainers.graph.checkpoint import telling
+from explainers.graph.model import Model
+from explainers.graph.stored import unpack
+
+#: The most images for which shapes may be given.
+IMAGES = 64
+
+
+class Rerun(fx.Interpreter):
+    """A run without numbers that notes anew what each value is like."""
+
+    def run_node(self, node: fx.Node) -> Any:
+        """Run one call, and note shape and type of what it gives."""
+        found = super().run_node(node)
+        if node.meta["val"] is not None and node.op == "call_function":
+            node.meta["val"] = describe(found)
+        return found
+
+
+def describe(found: Any) -> Any:
+    """Shape and type of a value, of each where there are several."""
+    if isinstance(found, list | tuple):
+        return [describe(one) for one in found]
+    return torch.empty(found.shape, dtype=found.dtype, device="meta") if isinstance(found, Tensor) else None
+
+
+def receive(data: bytes) -> Model:
+    """Read a model that an untrusted process has packed.
+
+    Raises ModelError unless its graph can run within the bounds of a model and its layers and outputs are as it says.
+    """
+    model = unpack(data)
+    (images,) = model.program.graph.find_nodes(op="placeholder")
+    steps, value = model.info.preprocessing, images.meta["val"]
+    if not isinstance(value, Tensor) or value.shape[1:] != (steps.channels, *steps.size) or len(value) > IMAGES:
+        raise ModelError(f"The model {model.info.name} takes other images than its preprocessing makes.")
+    check_memory(model)
+    advice = "Export or save it for float32 images of this size."
+    with (
+        telling(f"The model {model.info.name} cannot be run", advice),
+        FakeTensorMode(allow_non_fake_inputs=True),
+        torch.no_grad(),
+    ):
+        Rerun(model.program).run(torch.zeros(value.shape))
+    check_shapes(model)
+    return model
+
+
+def check_shapes(model: Model) -> None:
+    """Raise ModelError unless layers and the output have the shapes that their nodes have."""
+    found = {node.name: node.meta["val"] for node in model.program.graph.nodes}
+    wrong = [layer.name for layer in model.info.layers if shape_of(found[layer.node]) != layer.shape]
+    if wrong or shape_of(found[model.output_node.name]) != model.info.output_shape:
+        raise ModelError(
+            f"The model {model.info.name} gives values of other shapes than it says, in {(*wrong, 'its output')[0]}. "
+            "Open the model's own file again."
+        )
+
+
+def shape_of(value: Any) -> tuple[int, ...]:
+    """The shape of a value for one image."""
+    return tuple(value.shape[1:]) if isinstance(value, Tensor) else ()
