@@ -142,6 +142,11 @@ def decoding(name: str, kind: str) -> Iterator[None]:
         warnings.simplefilter("ignore")
         try:
             yield
+        except MemoryError:
+            raise ImageError(
+                f"{name} is damaged, or takes more than {settings().picture_memory / 2**30:g} GiB of memory to decode. "
+                "Save it smaller, or ask who runs this server to raise LIGHTBOX_PICTURE_MEMORY."
+            ) from None
         except DECODER_ERRORS:
             raise ImageError(
                 f"{name} begins like {kind} but cannot be decoded: it is damaged, cut short or of a rare kind. "
