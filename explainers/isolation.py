@@ -6,6 +6,7 @@ memory, and all that one took goes back. Free of torch.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ class Job:
         )
 
 
-def perform(job: Job) -> Iterator[Answer]:
+def perform(job: Job) -> Generator[Answer, None, None]:
     """Do a job in a process of its own, answer by answer; each may take as long as the settings allow.
 
     The process is gone when the iterator is closed. Raises what the job raises, its ``error`` if it takes more time or
@@ -210,6 +211,12 @@ _zygotes: dict[str, Zygote] = {}
 _lock = threading.Lock()
 
 
+@atexit.register
+def _end_all() -> None:
+    while _zygotes:
+        _zygotes.popitem()[1].end()
+
+
 def prepare(module: str) -> Zygote:
     """Start the zygote that has a module imported, if it does not run already."""
     with _lock:
@@ -304,9 +311,10 @@ def share(*parts: bytes | memoryview) -> int:
     """Put bytes into an open file in memory, which another process can be given; whoever asks closes it."""
     file = os.memfd_create("lightbox", os.MFD_CLOEXEC)
     try:
-        for part in map(memoryview, parts):
-            while part:
-                part = part[os.write(file, part) :]
+        for part in parts:
+            rest = memoryview(part)
+            while rest:
+                rest = rest[os.write(file, rest) :]
     except BaseException:
         os.close(file)
         raise

@@ -30,7 +30,7 @@ PR_SET_PDEATHSIG = 1
 def main() -> None:
     """Fork a process whenever the server asks for one, until it closes its end."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    import_module(sys.argv[2])
+    import_module(sys.argv[2]).warm()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that have ended
     gc.collect()
     gc.freeze()  # so that collecting later does not copy what all share

@@ -28,8 +28,9 @@ from pydicom.uid import (
 )
 
 from explainers.errors import ImageError
-from explainers.images import Reading, read
+from explainers.images import Reading
 from explainers.images.formats import sniff
+from explainers.images.reading import read
 from tests.picture_files import PHOTO, RANDOM, case, dicom, dicom_file
 
 CASES = Path(__file__).parent / "cases"

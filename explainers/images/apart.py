@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, replace
 from typing import Any
 
+import imagecodecs
 import numpy as np
+from PIL import Image
 
 from explainers import isolation
 from explainers.errors import ImageError
@@ -25,6 +28,12 @@ from explainers.isolation import Answer, Job
 
 #: For how long a process reads on in an archive before others have their turn, in seconds; and how many files at most.
 SLICE, FILES = 1.0, 200
+
+#: What imagecodecs decodes for pictures, each by a library that it opens when it is first used.
+CODECS = (
+    "packbits", "lzw", "zlib", "deflate", "lzma", "zstd", "floatpred", "delta", "packints", "jpeg", "jpeg8", "jpeg2k",
+    "jpegxl", "lerc", "webp", "png", "cms",
+)  # fmt: skip
 
 #: What is called in a process.
 Answers = Iterator[Answer]
@@ -221,3 +230,15 @@ def send_picture(picture: Picture) -> Answer:
     value = {name: getattr(picture, name) for name in known} | {"shape": picture.pixels.shape[:2]}
     arrays = [picture.pixels] if picture.bands is None else [picture.pixels, picture.bands]
     return Answer(value, [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in arrays])
+
+
+def warm() -> None:
+    """Import what decoders import when they are first used, before any process is forked that would do it again."""
+    Image.init()
+    for codec in CODECS:
+        with suppress(AttributeError):  # built without it
+            getattr(imagecodecs, f"{codec}_decode")
+    for kind in ("PNG", "TIFF"):
+        example = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(example, kind)
+        read_file(example.getvalue(), "an example")
