@@ -48,6 +48,7 @@ BORN, ANSWER, END, NEXT = b"born", b"answer", b"end", b"next"
 SINGLE = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "MALLOC_ARENA_MAX": "1",  # each of many threads would take of the room that a process may have
 }
 
 #: What is called while this thread waits for a file.
