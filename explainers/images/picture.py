@@ -95,6 +95,11 @@ class Picture:
     def __post_init__(self) -> None:
         self.pixels.setflags(write=False)
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes its pixels take, and all channels of a file of many."""
+        return self.pixels.nbytes + (0 if self.bands is None else self.bands.nbytes)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of shape and pixels, and of all channels of a file of more, as hexadecimal digits."""
