@@ -11,6 +11,8 @@ import streamlit as st
 
 from components.belongings import own
 from components.plain_text import plain
+from components.waiting import reading
+from explainers.errors import ImageError
 from explainers.images import Picture, Reading, Sample
 from explainers.images.picture import USUAL, Window
 
@@ -99,21 +101,32 @@ def _is_alike(kept: Window, usual: tuple[float, float]) -> bool:
     return kept is not None and usual[0] / ALIKE <= kept[0] <= usual[0] * ALIKE
 
 
-def _read(entry: Sample | Picture, picture: Picture, reading: Reading) -> Picture:
+def _read(entry: Sample | Picture, picture: Picture, how: Reading) -> Picture:
     """Read a picture otherwise than usual, once as long as it is among the last ones; raises ImageError."""
-    if reading == USUAL:
+    if how == USUAL:
         return picture
-    known: dict[Hashable, Picture] = st.session_state.setdefault("read_otherwise", {})
-    key = (entry, reading)
+    known: dict[Hashable, Picture | str] = st.session_state.setdefault("read_otherwise", {})
+    key = (entry, how)
     if key not in known:
-        again = entry.read if isinstance(entry, Sample) else picture.again
-        assert again is not None  # there are no controls without it
-        found = again(reading)
-        known[key] = replace(
-            found, name=picture.name, label=picture.label, private=picture.private, again=picture.again
-        )
-        if picture.private:
-            own(known[key].digest)
+        said = f"Reading {picture.name} was stopped. Choose another frame, window or colours."
+        with reading(picture.name, "otherwise", lambda: known.update({key: said})):
+            known[key] = _read_again(entry, picture, how)
         while len(known) > KEPT:
             del known[next(iter(known))]
-    return known[key]
+    found = known[key]
+    if isinstance(found, str):
+        raise ImageError(found)
+    return found
+
+
+def _read_again(entry: Sample | Picture, picture: Picture, how: Reading) -> Picture | str:
+    """Read a picture otherwise, or say why it cannot be."""
+    again = entry.read if isinstance(entry, Sample) else picture.again
+    assert again is not None  # there are no controls without it
+    try:
+        found = again(how)
+    except ImageError as error:
+        return str(error)
+    if picture.private:
+        own(found.digest)
+    return replace(found, name=picture.name, label=picture.label, private=picture.private, again=picture.again)

@@ -8,9 +8,11 @@ import streamlit as st
 
 from components.plain_text import plain
 from components.telling_errors import tell_error
+from components.waiting import reading
 from explainers.errors import NotesError
 from explainers.info import Layer, ModelInfo
 from explainers.notes import LONGEST, ConceptName, Notes, shared_notes, write_names
+from explainers.opening import open_names
 
 Names = Mapping[tuple[str, int], ConceptName]
 
@@ -83,7 +85,8 @@ def draw_exchange(info: ModelInfo, layers: Sequence[Layer], names: Names) -> Non
     if file is None or file.file_id == st.session_state.get("imported_names"):
         return
     try:
-        found = current_notes(info).import_names(info.digest, layers, file.getvalue())
+        with reading("the names", "names", lambda: st.session_state.update(imported_names=file.file_id)):
+            found = current_notes(info).import_names(info.digest, layers, file.getvalue(), open_names)
     except NotesError as error:
         tell_error(error)
         return

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import operator
 import threading
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +22,10 @@ from components.plain_text import plain
 from components.sharing import draw_sharing_of_pictures, name_in_links, shared_models, shared_pictures
 from components.telling_errors import tell_error
 from components.understanding import understand
+from components.waiting import reading
 from explainers.cases.dataset import Dataset, collect
 from explainers.errors import ImageError
-from explainers.images import Attachment, Contents, Picture, Sample, Samples, find, read_contents
+from explainers.images import Attachment, Contents, Kept, Picture, Sample, Samples, find, read_contents, read_folder
 from explainers.images.contents import find_attachments
 from explainers.images.formats import ACCEPTED
 from explainers.info import ModelInfo
@@ -307,8 +306,10 @@ def read_uploads(files: Sequence[UploadedFile], folder: Sequence[UploadedFile]) 
         del known[gone]
     for key, file in wanted.items():
         if key not in known:
+            name = file.name if file else "the folder"
             try:
-                known[key] = found = read_contents(file.getvalue(), file.name) if file else read_folder(folder)
+                with reading(name, key, partial(_stop, key, name)):
+                    known[key] = found = read_contents(file.getvalue(), name) if file else _read_folder(folder)
                 own(*(picture.digest for picture in found.pictures))
             except ImageError as error:
                 known[key] = str(error)
@@ -318,13 +319,13 @@ def read_uploads(files: Sequence[UploadedFile], folder: Sequence[UploadedFile]) 
     return join([one for one in known.values() if not isinstance(one, str)])
 
 
-def read_folder(files: Sequence[UploadedFile]) -> Contents:
-    """Read an uploaded folder by the rules for a zip of it; raises ImageError."""
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        for file in files:
-            archive.writestr(file.name, file.getbuffer())
-    return read_contents(packed.getvalue(), "the folder")
+def _read_folder(files: Sequence[UploadedFile]) -> Contents:
+    return read_folder([(file.name, file.getvalue()) for file in files])
+
+
+def _stop(key: str, name: str) -> None:
+    """Have a file not read that somebody does not wait for."""
+    st.session_state["read_files"][key] = f"Reading {name} was stopped. Remove it, and add it anew to have it read."
 
 
 def join(found: Sequence[Contents]) -> Contents:
@@ -338,9 +339,8 @@ def join(found: Sequence[Contents]) -> Contents:
 
 def open_picture(entry: Sample | Picture) -> Picture:
     """Give the picture of a strip's entry; those on the server are read once for everybody."""
-    return entry if isinstance(entry, Picture) else _read_sample(entry)
+    return entry if isinstance(entry, Picture) else _kept.read(entry)
 
 
-@lru_cache(maxsize=256)
-def _read_sample(sample: Sample) -> Picture:
-    return sample.read()
+#: The pictures of the server that were read.
+_kept = Kept()

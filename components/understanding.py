@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 
 from components.plain_text import plain
+from components.waiting import reading
 from explainers.cases.arranging import (
     AUTOMATIC,
     BOXES,
@@ -20,14 +21,17 @@ from explainers.cases.arranging import (
     Choice,
     Material,
     arrange,
-    read_material,
 )
 from explainers.cases.columns import Columns
 from explainers.cases.dataset import Dataset, collect
 from explainers.images import Attachment, Picture, Sample, Samples
 from explainers.info import ModelInfo
+from explainers.opening import open_material
 
 SOURCES = {FOLDERS: "Folders", TABLES: "Tables", BOXES: "What is marked in the pictures"}
+
+#: What is known of tables and annotations that somebody did not wait for.
+STOPPED = Material({}, {}, ("Reading tables and annotations was stopped. Add them anew when you want them read.",))
 
 #: How many rows of a table are shown.
 PREVIEW = 5
@@ -90,15 +94,20 @@ def _read_material(attachments: tuple[Attachment, ...], public: bool) -> Materia
     """Read attachments once; those on the server once for everybody."""
     known = st.session_state.get("material")
     if known is None or known[0] != attachments:
-        read = _read_public if public else read_material
-        known = st.session_state["material"] = (attachments, read(attachments))
-    material: Material = known[1]
+        read = _read_public if public else open_material
+        with reading("what came with the pictures", "material", lambda: _keep_material(attachments, STOPPED)):
+            _keep_material(attachments, read(attachments))
+    material: Material = st.session_state["material"][1]
     return material
+
+
+def _keep_material(attachments: tuple[Attachment, ...], material: Material) -> None:
+    st.session_state["material"] = attachments, material
 
 
 @lru_cache(maxsize=2)
 def _read_public(attachments: tuple[Attachment, ...]) -> Material:
-    return read_material(attachments)
+    return open_material(attachments)
 
 
 def _arrange(

@@ -19,8 +19,9 @@ from components.session import keep_model, keep_source, open_picture, uploaded_m
 from components.telling_errors import telling_errors
 from explainers.errors import ModelError
 from explainers.graph import sandbox
-from explainers.graph.class_names import read_class_names
 from explainers.images import Picture, Sample
+from explainers.isolation import hearing
+from explainers.opening import open_class_names
 from explainers.outputs import BINARY, KINDS, MAPS, NUMBERS, describe_other, fitting_kinds, name_outputs
 from explainers.predictions import predict
 from explainers.preprocessing import INTERPOLATIONS, Preprocessing
@@ -58,13 +59,23 @@ def draw_upload(pictures: Sequence[Sample | Picture]) -> None:
         return
     with telling_errors():
         proposal = _propose(file)
-        class_names = read_class_names(names_file.getvalue(), names_file.name) if names_file else ()
+        class_names = _read_names(names_file) if names_file else ()
         settings = _fill_form(proposal, class_names)
         if settings is not None:
             st.session_state["tested"] = (file.file_id, _load(file, settings))
         fileid, model = st.session_state.get("tested", ("", None))
         if fileid == file.file_id:
             _draw_test(model, pictures)
+
+
+def _read_names(file: Any) -> tuple[str, ...]:
+    """Read a file of class names once; raises ModelError."""
+    known: dict[str, tuple[str, ...]] = st.session_state.setdefault("read_names", {})
+    if file.file_id not in known:
+        known.clear()
+        with _waiting("Reading the class names …") as waiting, hearing(waiting):
+            known[file.file_id] = open_class_names(file.getvalue(), file.name)
+    return known[file.file_id]
 
 
 def _propose(file: Any) -> Proposal:

@@ -10,7 +10,7 @@ import csv
 import io
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from datetime import UTC, datetime
@@ -51,6 +51,10 @@ class ConceptName:
     name: str
     author: str
     date: str
+
+
+#: Reads names and counts those of other models, see ``read_names``.
+ReadNames = Callable[[str, Sequence[Layer], bytes], tuple[list[ConceptName], int]]
 
 
 @dataclass(frozen=True)
@@ -148,12 +152,13 @@ class Notes:
                 found[sample] = (*found.get(sample, ()), tag)
         return found
 
-    def import_names(self, model: str, layers: Sequence[Layer], data: bytes) -> Imported:
+    def import_names(self, model: str, layers: Sequence[Layer], data: bytes, read: ReadNames | None = None) -> Imported:
         """Take over the names of a model's layers from a CSV file, all or none; the same file twice adds nothing.
 
-        Columns are layer, concept and name; model, author and date may be left out. Raises NotesError.
+        Columns are layer, concept and name; model, author and date may be left out. ``read`` is how the file is read
+        if not in this process. Raises NotesError.
         """
-        notes, others = read_names(model, layers, data)
+        notes, others = (read or read_names)(model, layers, data)
         current = self.concept_names(model)
         undated = [note for note in notes if not note.date]
         known = [note for note in undated if note.name == getattr(current.get((note.layer, note.concept)), "name", "")]

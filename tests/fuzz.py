@@ -25,7 +25,8 @@ from explainers.cases.arranging import arrange, read_material
 from explainers.errors import LightboxError
 from explainers.graph.class_names import read_class_names
 from explainers.graph.loader import propose
-from explainers.images import Attachment, File, read_contents
+from explainers.images import Attachment, File
+from explainers.images.reading import read_contents
 from explainers.info import Layer
 from explainers.notes import read_names
 from explainers.settings import make, read_file

@@ -119,6 +119,21 @@ def enlarge(format, side):
     return bytes(data)
 
 
+def many_scans(side, scans):
+    """A progressive JPEG in which each scan of a few bytes passes over the whole picture (LJT-01-004)."""
+
+    def segment(code, content):
+        return struct.pack(">BBH", 0xFF, code, len(content) + 2) + content
+
+    frame = struct.pack(">BHHB3B", 8, side, side, 1, 1, 0x11, 0)
+    tables = segment(0xDB, bytes([0]) + bytes([1]) * 64) + segment(0xC2, frame)
+    # One code of one bit each: no difference, and a run of 2^14 blocks and more without coefficients.
+    tables += segment(0xC4, bytes([0, 1, *[0] * 15, 0])) + segment(0xC4, bytes([0x10, 1, *[0] * 15, 0xE0]))
+    first = segment(0xDA, bytes([1, 1, 0, 0, 0, 0])) + bytes(16)
+    further = segment(0xDA, bytes([1, 1, 0, 1, 63, 0])) + bytes(((side // 8) ** 2 // 2**14 + 1) * 15 // 8 + 1)
+    return b"\xff\xd8" + tables + first + further * scans + b"\xff\xd9"
+
+
 GREY = {"photometric": "minisblack"}
 
 DISPLAY_P3 = Image.open(io.BytesIO((CASES / "r1_display_p3.jpeg").read_bytes())).info["icc_profile"]

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from explainers.errors import ImageError, SelectionError
-from explainers.images import Reading, find, read, read_contents
+from explainers.images import Reading, find
 from explainers.images.contents import find_attachments
 from explainers.images.encodings import decode_names
 from explainers.images.layout import read_layout
 from explainers.images.naming import split_name
+from explainers.images.reading import read, read_contents
 from explainers.index.samples import name_samples, read_sample, write_sample
 from explainers.info import ModelInfo
 from explainers.labels import match_class

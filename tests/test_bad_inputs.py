@@ -24,7 +24,7 @@ from explainers.errors import LightboxError
 from explainers.graph import sandbox
 from explainers.graph.class_names import read_class_names
 from explainers.graph.loader import load
-from explainers.images import read, read_contents
+from explainers.images.reading import read, read_contents
 from explainers.info import Layer
 from explainers.notes import read_names
 from explainers.preprocessing import Preprocessing

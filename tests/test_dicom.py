@@ -32,10 +32,11 @@ from pydicom.uid import (
 )
 
 from explainers.errors import ImageError
-from explainers.images import Reading, read
+from explainers.images import Reading
 from explainers.images.dicom_header import Header
 from explainers.images.dicom_pixels import decode_cells, read_layout
 from explainers.images.formats import sniff
+from explainers.images.reading import read
 from tests import jpeg_files
 from tests.picture_files import PHOTO, RANDOM, case, dicom, dicom_file
 

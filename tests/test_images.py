@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from explainers.errors import ImageError
-from explainers.images import Reading, read, thumbnail
+from explainers.images import Reading, thumbnail
+from explainers.images.reading import read
 from tests.picture_files import PHOTO, RANDOM, SEEDS, SIBLINGS, dicom, dicom_file, enlarge, photo, ramp, save, tiff
 
 SKIMAGE = Path(str(distribution("scikit-image").locate_file("skimage/data")))

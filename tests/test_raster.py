@@ -12,8 +12,9 @@ import tifffile
 from PIL import Image, ImageCms, ImageOps
 
 from explainers.errors import ImageError
-from explainers.images import Reading, find, read
+from explainers.images import Reading, find
 from explainers.images.jpegxl import read_header
+from explainers.images.reading import read
 from tests.picture_files import CASES, DISPLAY_P3, GREY, archive, photo, save, tiff
 
 Y, X = np.mgrid[:64, :80]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import bz2
 import io
 import lzma
+import mmap
 import re
 import struct
 import sys
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
 
@@ -43,6 +44,12 @@ METHODS = {
     98: "PPMd",
 }
 
+#: An archive's bytes, or the file that has them.
+Archive = bytes | mmap.mmap
+
+#: How long the header of an entry's own may be.
+HEADER = 30 + 2 * 0xFFFF
+
 #: Bits of an entry's flags: locked with a password, in whichever way; its name in UTF-8.
 LOCKED, UTF_8 = 0x1 | 0x40 | 0x2000, 0x800
 
@@ -68,7 +75,11 @@ class Entry:
         """The path, with "/" between its parts."""
         return "/".join(self.parts)
 
-    def read(self, archive: bytes) -> bytes:
+    def cut(self, archive: bytes) -> tuple[bytes, Entry]:
+        """Cut out the part of an archive that holds the file, and say where it is in that."""
+        return archive[self.start : self.start + self.packed + HEADER], replace(self, start=0)
+
+    def read(self, archive: Archive) -> bytes:
         """Unpack the file, in memory no larger than declared; raises EntryError."""
         if self.locked:
             raise EntryError("locked with a password; pack the zip again without one")
@@ -82,7 +93,7 @@ class Entry:
             raise EntryError("damaged inside the zip; pack it again from sound files")
         return data
 
-    def _packed(self, archive: bytes) -> bytes:
+    def _packed(self, archive: Archive) -> bytes:
         """The compressed bytes, behind a header of the entry's own."""
         signature, name, extra = struct.unpack_from("<4s22xHH", archive, self.start)
         if signature != b"PK\x03\x04":

@@ -10,8 +10,9 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 
 from explainers.errors import ImageError, SelectionError
+from explainers.images.apart import APART
 from explainers.images.encodings import guess_encoding
-from explainers.images.formats import ACCEPTED, read_file, sniff
+from explainers.images.formats import ACCEPTED, sniff
 from explainers.images.layout import read_layout
 from explainers.images.naming import is_junk, named_as_picture, natural_key, split_name, tell_apart
 from explainers.images.picture import USUAL, Picture, Reading
@@ -53,10 +54,13 @@ class File(Sample):
                 raise ImageError(
                     f"{self.name} has more than {settings().picture_bytes / 2**30:g} GiB. Save it smaller."
                 )
-            data = self.path.read_bytes()
+            file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise ImageError(f"{self.name} cannot be read from the server: {error.strerror}. List it anew.") from None
-        picture = replace(read_file(data, self.name, reading), private=False, label=self.label)
+        try:
+            picture = replace(APART.decode(file, self.name, reading), private=False, label=self.label)
+        finally:
+            os.close(file)
         if not self.box:
             return picture
         left, top, right, bottom = self.box

@@ -95,6 +95,11 @@ class Picture:
     def __post_init__(self) -> None:
         self.pixels.setflags(write=False)
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes its pixels take, and all channels of a file of many."""
+        return self.pixels.nbytes + (0 if self.bands is None else self.bands.nbytes)
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 of shape and pixels, and of all channels of a file of more, as hexadecimal digits."""
@@ -142,6 +147,11 @@ def decoding(name: str, kind: str) -> Iterator[None]:
         warnings.simplefilter("ignore")
         try:
             yield
+        except MemoryError:
+            raise ImageError(
+                f"{name} is damaged, or takes more than {settings().picture_memory / 2**30:g} GiB of memory to decode. "
+                "Save it smaller, or ask who runs this server to raise LIGHTBOX_PICTURE_MEMORY."
+            ) from None
         except DECODER_ERRORS:
             raise ImageError(
                 f"{name} begins like {kind} but cannot be decoded: it is damaged, cut short or of a rare kind. "
