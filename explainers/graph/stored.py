@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, fx
 
 from explainers.cache import code_digest, digest
-from explainers.disk import write_file
+from explainers.disk import discard, going_on, read_sealed, write_sealed
 from explainers.errors import ModelError
 from explainers.graph import calls
 from explainers.graph.model import Model, constant
@@ -55,16 +55,18 @@ def unpack(data: bytes) -> Model:
 def keep(name: str, content: str, make: Callable[[], Model]) -> Model:
     """Open a model that was kept before, or make and keep it; ``content`` is a digest of all that it is made from.
 
-    Only for models of the server: what a person uploads is never kept.
+    Only for models of the server: what a person uploads is never kept. One that is damaged on disk is made anew.
     """
     folder = settings().cache / "models"
     file = folder / f"{name}-{digest(content, code_digest(), torch.__version__)[:16]}.safetensors"
-    with suppress(FileNotFoundError, ModelError):
-        return unpack(file.read_bytes())
+    if (data := read_sealed(file)) is not None:
+        with suppress(ModelError):
+            return unpack(data)
     model = make()
     for old in folder.glob(f"{name}-{16 * '?'}.safetensors"):
-        old.unlink(missing_ok=True)
-    write_file(file, pack(model))
+        discard(old)
+    with going_on("Opened models cannot be kept", folder):
+        write_sealed(file, pack(model))
     return model
 
 
