@@ -10,8 +10,8 @@ from components.plain_text import plain
 from components.telling_errors import tell_error
 from explainers.disk import tell_troubles
 from explainers.errors import SelectionError
-from explainers.index.room import Stored, list_indexes, remove_index
-from explainers.settings import GIB, settings
+from explainers.index.room import Stored, list_indexes, remove_index, say_size
+from explainers.settings import settings
 
 
 def draw_troubles() -> None:
@@ -46,8 +46,3 @@ def _remove(one: Stored) -> None:
         remove_index(one.folder)
     except SelectionError as error:
         tell_error(error)
-
-
-def say_size(count: int) -> str:
-    """Say how many bytes something takes."""
-    return f"{count / GIB:,.1f} GiB" if count >= GIB / 10 else f"{count / 2**20:,.1f} MiB"

@@ -63,9 +63,9 @@ def keep(name: str, content: str, make: Callable[[], Model]) -> Model:
         with suppress(ModelError):
             return unpack(data)
     model = make()
-    for old in folder.glob(f"{name}-{16 * '?'}.safetensors"):
-        discard(old)
     with going_on("Opened models cannot be kept", folder):
+        for old in folder.glob(f"{name}-{16 * '?'}.safetensors"):
+            discard(old)
         write_sealed(file, pack(model))
     return model
 

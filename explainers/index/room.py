@@ -39,7 +39,9 @@ def place() -> Path:
 
 def list_indexes() -> list[Stored]:
     """List the indexes of the server, the largest first."""
-    folders = [folder for folder in place().glob("*") if folder.is_dir()]
+    folders = list[Path]()
+    with suppress(OSError):
+        folders += [Path(entry) for entry in os.scandir(place()) if entry.is_dir()]
     return sorted(map(describe, folders), key=lambda one: -one.bytes)
 
 
@@ -66,6 +68,11 @@ def sizes(folder: Path) -> Iterator[int]:
                 yield (Path(path) / name).stat().st_size
 
 
+def say_size(count: int) -> str:
+    """Say how many bytes something takes."""
+    return f"{count / GIB:,.1f} GiB" if count >= GIB / 10 else f"{count / 2**20:,.1f} MiB"
+
+
 def require_room(store: Path) -> None:
     """Raise LimitError if the indexes of the server take all that they may, unless ``store`` is none of them."""
     if not store.resolve().is_relative_to(place().resolve()):
@@ -73,8 +80,8 @@ def require_room(store: Path) -> None:
     taken, limit = measure(place()), settings().index_disk
     if taken >= limit:
         raise LimitError(
-            f"The indexes of this server take {taken / GIB:.2f} GiB, of at most {limit / GIB:.2f} GiB, so this one "
-            "cannot grow. Remove one that is no longer needed on the page Activity, or ask who runs the server."
+            f"The indexes of this server take {say_size(taken)}, of at most {say_size(limit)}, so this one cannot "
+            "grow. Remove one that is no longer needed on the page Activity, or ask who runs the server."
         )
 
 
