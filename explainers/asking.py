@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, replace
-from importlib.metadata import version
+from functools import partial
 from typing import Any
 
 from explainers.cache import Cache, Job, code_digest, current_cache, digest, shared_cache
@@ -13,8 +13,7 @@ from explainers.jobs import Passes, Progress, passes
 from explainers.questions import A, Question, R
 from explainers.relevance.concepts.tapes import TAPES
 from explainers.subjects import Network
-
-VERSION = "0.1.0"
+from explainers.versions import versions
 
 
 def ask(question: Question[A, R], about: A, *, cache: Cache | None = None, urgency: int = 0) -> Job[R]:
@@ -27,7 +26,7 @@ def ask(question: Question[A, R], about: A, *, cache: Cache | None = None, urgen
     if isinstance(about, Network) and (reason := question.unsuitable(about.info)):
         raise SelectionError(reason)
     uploads = about.uploads
-    return (cache or current_cache()).submit(
+    job = (cache or current_cache()).submit(
         identify(question, about),
         lambda progress: _answer(question, about, progress),
         durable=question.durable and not uploads,
@@ -35,6 +34,13 @@ def ask(question: Question[A, R], about: A, *, cache: Cache | None = None, urgen
         urgency=urgency,
         here=question.instant,
     )
+    job.adapt = partial(add_names, names=about.names)
+    return job
+
+
+def add_names(found: R, names: dict[str, Any]) -> R:
+    """Say in an answer's provenance what who asks calls what it is about: equal things may have other names."""
+    return replace(found, provenance={**names, **found.provenance}) if names else found
 
 
 def is_known(question: Question[A, R], about: A, *, cache: Cache | None = None) -> bool:
@@ -44,7 +50,9 @@ def is_known(question: Question[A, R], about: A, *, cache: Cache | None = None) 
 
 def identify(question: Question[A, R], about: A) -> str:
     """Name a question about something by all that the answer depends on: the key under which it is kept."""
-    return digest(code_digest(), question.name, asdict(question), about.narrow(question.subject).identity)
+    about = about.narrow(question.subject)  # type: ignore[assignment]  # which is A
+    named = about.class_names if question.reads_labels else ()
+    return digest(code_digest(), versions(), question.name, asdict(question), about.identity, named)
 
 
 def _answer(question: Question[A, R], about: A, progress: Progress) -> R:
@@ -60,7 +68,7 @@ def _answer(question: Question[A, R], about: A, progress: Progress) -> R:
         "passes": vars(passes.get(Passes())),
         "seconds": round(time.perf_counter() - start, 3),
         "computed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "versions": {name: version(name) for name in ("torch", "numpy")} | {"lightbox": VERSION},
+        "versions": versions(),
     }
     return replace(found, provenance=provenance)
 

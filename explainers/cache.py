@@ -85,6 +85,9 @@ class Job(Generic[R]):
     def __init__(self, computation: _Computation[R], leave: Callable[[], None]) -> None:
         self._computation = computation
         self._leave = leave
+        #: What is done to the result, once, for this caller alone.
+        self.adapt: Callable[[R], R] = lambda result: result
+        self._adapted: R | None = None
 
     @property
     def done(self) -> bool:
@@ -103,7 +106,10 @@ class Job(Generic[R]):
 
     def result(self, timeout: float | None = None) -> R:
         """Wait for the result; raises what the computation raised, or TimeoutError after ``timeout`` seconds."""
-        return self._computation.future.result(timeout)
+        found = self._computation.future.result(timeout)
+        if self._adapted is None:
+            self._adapted = self.adapt(found)
+        return self._adapted
 
     def wait(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds for the end of the computation; tells whether it came."""
@@ -118,7 +124,7 @@ class Job(Generic[R]):
 
         def pass_on(future: Future[R]) -> None:
             if future.exception() is None:
-                call(future.result())
+                call(self.result())
 
         self._computation.future.add_done_callback(pass_on)
 
@@ -262,7 +268,7 @@ class Cache:
         if self._disk is None or not durable:
             return self._compute(compute, progress)
         # Who holds a stripe and waits for another could wait for a process that does the same the other way round.
-        with nullcontext() if _at_work.get() else self._disk.hold(key):
+        with nullcontext() if _at_work.get() else self._disk.hold(key, progress.check):
             found = self._disk.read(key)
             if found is not None:
                 with self._lock:

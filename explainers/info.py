@@ -105,5 +105,5 @@ class ModelInfo:
                 return layer
         near = difflib.get_close_matches(name, [layer.name for layer in self.layers], n=3)
         raise SelectionError(
-            f"The model {self.name} has no layer '{name}'." + (f" Did you mean {' or '.join(near)}?" if near else "")
+            f"The model has no layer '{name}'." + (f" Did you mean {' or '.join(near)}?" if near else "")
         )

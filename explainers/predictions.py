@@ -98,7 +98,7 @@ def predict(model: Model, picture: Picture, *, cache: Cache | None = None) -> Pr
 
 def summarise(info: ModelInfo, outputs: Float32[np.ndarray, "class *places"]) -> Prediction:
     """Make a prediction of a model's outputs for one image; raises ComputationError if they are not finite."""
-    require_finite(outputs, f"The model {info.name} gave outputs")
+    require_finite(outputs, "The model gave outputs")
     places = outputs.reshape(len(outputs), -1)
     logits = places.mean(axis=1)
     if info.kind == NUMBERS:

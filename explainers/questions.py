@@ -36,6 +36,7 @@ class Question(ABC, Generic[A, R]):
     ``name`` is its name on the command line, ``summary`` what it asks in a sentence, ``citation`` its source, and
     ``subject`` what it is asked about. ``durable`` lets answers reach the disk, unless they tell something of an
     upload; ``instant`` answers in the thread that asks, for what takes no pass of a network and no time.
+    ``reads_labels`` tells that the answer depends on what classes are called; no other may, nor on a model's name.
     """
 
     name: ClassVar[str]
@@ -45,6 +46,7 @@ class Question(ABC, Generic[A, R]):
     subject: ClassVar[type[Subject]]
     durable: ClassVar[bool] = True
     instant: ClassVar[bool] = False
+    reads_labels: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for parameter in self.parameters():

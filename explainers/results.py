@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_type_hints
 
 import numpy as np
+from jaxtyping import AbstractArray
 
 from explainers.errors import ComputationError
+
+#: What reading bytes that hold anything else may raise, besides ValueError.
+DAMAGE = (
+    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError,
+    struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +93,7 @@ def store(result: Result) -> bytes:
 
 def restore(data: bytes) -> Result:
     """Read a result back from the bytes that ``store`` made; raises ValueError if they are damaged."""
-    kinds = {kind.__name__: kind for kind in descendants(Result)}
+    kinds: dict[str, type[Result]] = {kind.__name__: kind for kind in descendants(Result)}
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             kind, plain = json.loads(str(file["plain"]))
@@ -93,11 +102,21 @@ def restore(data: bytes) -> Result:
             name, _, number = part.partition(".")
             found = restore(fields.pop(part).tobytes())
             fields[name] = (*fields.get(name, ()), found) if number else found
-        frozen = {name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()}
+        frozen: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()
+        }
+        if strange := [name for name, hint in arrays(kinds[kind]).items() if not isinstance(fields.get(name), hint)]:
+            raise ValueError(f"{', '.join(strange)} of {kind} are not what they should be.")
         result: Result = kinds[kind](**frozen, **fields)
-    except (KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (*DAMAGE, ValueError) as error:
         raise ValueError("These bytes do not hold a result of this version.") from error
     return result
+
+
+def arrays(kind: type[Result]) -> dict[str, Any]:
+    """The fields of a kind of result that are arrays, by name, with their types and shapes."""
+    hints = get_type_hints(kind)
+    return {name: hint for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, AbstractArray)}
 
 
 def descendants(kind: type[Any]) -> Iterator[type[Any]]:

@@ -6,7 +6,7 @@ Subjects of an index are in ``explainers.index.subjects``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from jaxtyping import Float
@@ -39,7 +39,12 @@ class Subject(ABC):
     @property
     @abstractmethod
     def description(self) -> dict[str, Any]:
-        """What the answer's provenance says of it."""
+        """What the answer's provenance says of it, but for names: equal things of other names share an answer."""
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """What who asks calls it, for the provenance of the answer that is given to them."""
+        return {}
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -81,13 +86,17 @@ class Network(Subject):
 
     @property
     def description(self) -> dict[str, Any]:
-        """The model by name and digests."""
+        """The model by its digests."""
         return {
-            "model": self.info.name,
             "model_digest": self.info.digest,
             "weights_digest": self.info.weights_digest,
             "preprocessing": vars(self.info.preprocessing),
         }
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """The model's name."""
+        return {"model": self.info.name}
 
 
 @dataclass(frozen=True)
@@ -137,4 +146,5 @@ def to_tensor(info: ModelInfo, picture: Picture) -> Float[Tensor, "1 channel hei
     """What a model sees of a picture, as a batch of one."""
     import torch
 
-    return torch.from_numpy(info.preprocessing.prepare(picture))[None]
+    unnamed = replace(picture, name="the picture")  # others who wait for the same may know it under another name
+    return torch.from_numpy(info.preprocessing.prepare(unnamed))[None]

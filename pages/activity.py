@@ -3,6 +3,7 @@
 import streamlit as st
 
 from components.counters import draw_counters
+from components.kept import draw_indexes, draw_troubles
 from components.session import current_workspace
 from explainers.cache import shared_cache
 
@@ -16,8 +17,10 @@ st.markdown(
 
 @st.fragment(run_every=2)
 def show() -> None:
-    """Draw the counters anew every two seconds."""
+    """Draw the counters, and what is wrong with the disk, anew every two seconds."""
+    draw_troubles()
     draw_counters(shared_cache().counters, shared_cache().memory_limit)
 
 
 show()
+draw_indexes()

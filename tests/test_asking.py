@@ -131,7 +131,7 @@ def test_the_provenance_names_all_that_the_result_depends_on():
     assert told["parameters"]["window"] == 8
     assert told["target"] == {"index": 0, "versus": 2, "region": (), "usual": 0.0}
     assert told["passes"]["images"] > 1
-    assert set(told["versions"]) == {"lightbox", "torch", "numpy"}
+    assert {"lightbox", "torch", "numpy"} < set(told["versions"])
 
 
 def test_digests_are_the_same_in_every_process():

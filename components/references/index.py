@@ -21,6 +21,7 @@ from explainers.errors import CancelledError, LightboxError, SelectionError
 from explainers.images import Picture, Sample, Samples
 from explainers.index import Index, Upload, open_index
 from explainers.index.building import Built, find_store, start
+from explainers.index.store import read_manifest
 from explainers.settings import settings
 
 #: How many pictures of a large set are taken.
@@ -43,11 +44,20 @@ class References:
         return [sample for sample in self.samples if isinstance(sample, Upload)]
 
     def open(self) -> Index | None:
-        """Open the index as it is at this moment; None as long as there is none."""
+        """Open the index as it is at this moment; None as long as there is none that can be read."""
         try:
             return open_index(self.store, self.uploads)
         except SelectionError:
             return None
+
+    @property
+    def trouble(self) -> str:
+        """Why an index that is there cannot be read, "" where there is none or it can."""
+        try:
+            read_manifest(self.store)
+        except SelectionError as error:
+            return str(error)
+        return ""
 
 
 def find_references(workspace: Workspace, layers: Sequence[str]) -> References:
@@ -111,7 +121,8 @@ def draw_index(model: Any, layers: Sequence[str], references: References, second
     built = _draw_end(job) if job else None
     if rows < whole and not built:
         _offer(model, layers, references, builds, rows, seconds)
-    for sentence in (*(index.notes if index else ()), *(built.unreadable[:3] if built else ())):
+    notes = index.notes if index else [references.trouble] if references.trouble else []
+    for sentence in (*notes, *(built.notes if built else ()), *(built.unreadable[:3] if built else ())):
         st.caption(plain(sentence))
     return index
 

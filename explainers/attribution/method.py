@@ -133,7 +133,7 @@ def choose_layer(info: ModelInfo, name: str) -> Layer:
         return info.layer(name)
     spatial = [layer for layer in info.layers if layer.spatial]
     if not spatial:
-        raise SelectionError(f"The model {info.name} has no spatial layer. Choose a method that needs none.")
+        raise SelectionError("The model has no spatial layer. Choose a method that needs none.")
     return spatial[-1]
 
 

@@ -24,7 +24,7 @@ def find_head(model: Model) -> tuple[fx.Node, Float[Tensor, "class prototype"]]:
     pooled: Any = last.args[0] if last.target == aten.linear.default else None
     if pooled is None or pooled.target != aten.amax.default or pooled.args[0].meta["val"].dim() != 4:
         raise SelectionError(
-            f"The model {model.info.name} does not decide by similarity to prototypes: its output is not linear in the "
+            "The model does not decide by similarity to prototypes: its output is not linear in the "
             "maxima of a map. Choose a model that has prototypes built in."
         )
     weights: Any = last.args[1]

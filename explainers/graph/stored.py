@@ -25,7 +25,7 @@ from torch import Tensor, fx
 
 from explainers import records
 from explainers.cache import code_digest, digest
-from explainers.disk import write_file
+from explainers.disk import discard, going_on, read_sealed, write_sealed
 from explainers.errors import ModelError
 from explainers.graph import calls
 from explainers.graph.model import Model, constant
@@ -109,15 +109,17 @@ def count_digits(node: fx.Node, digits: Mapping[str, int]) -> int:
 def keep(name: str, content: str, make: Callable[[], Model]) -> Model:
     """Open a model that was kept before, or make and keep it; ``content`` is a digest of all that it is made from.
 
-    Only for models of the server: what a person uploads is never kept.
+    Only for models of the server: what a person uploads is never kept. One that is damaged on disk is made anew.
     """
     file = place_of(name, content)
-    with suppress(FileNotFoundError, ModelError):
-        return unpack(file.read_bytes())
+    if (data := read_sealed(file)) is not None:
+        with suppress(ModelError):
+            return unpack(data)
     model = make()
-    for old in file.parent.glob(f"{name}-{16 * '?'}.safetensors"):
-        old.unlink(missing_ok=True)
-    write_file(file, pack(model))
+    with going_on("Opened models cannot be kept", file.parent):
+        for old in file.parent.glob(f"{name}-{16 * '?'}.safetensors"):
+            discard(old)
+        write_sealed(file, pack(model))
     return model
 
 

@@ -31,7 +31,7 @@ def make_recipe(model: Model, layers: Sequence[str], name: str, epsilon: float, 
     info = model.info
     if len(info.output_shape) not in (1, 3):
         raise SelectionError(
-            f"An index needs one score for each class, or a map of them; {info.name} returns another shape."
+            "An index needs one score for each class, or a map of them; the model returns another shape."
         )
     if not layers:
         raise SelectionError("No layer was chosen. Choose at least one to index.")

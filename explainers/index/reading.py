@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +19,7 @@ from explainers.index.recipe import Recipe
 from explainers.index.samples import StoredSamples, Upload
 from explainers.index.store import COLUMNS, Shard, find_shards, mistaken, read_manifest
 from explainers.settings import settings
+from explainers.versions import versions
 
 By = Literal["relevance", "activation"]
 Of = Literal["predicted", "label"]
@@ -63,10 +64,14 @@ class Index:
         self.recipe = recipe
         found, tables = read_tables(store, recipe)
         self._shards = [shard for shard, damage in found.items() if not damage]
-        self.notes = tuple(
-            f"The shard {shard.folder.name} {damage}; its rows are missing until the index is built again."
-            for shard, damage in found.items()
-            if damage
+        self.versions = tell_apart(one for shard in self._shards for one in shard.versions)
+        self.notes = (
+            *(
+                f"The shard {shard.folder.name} {damage}; its rows are missing until the index is built again."
+                for shard, damage in found.items()
+                if damage
+            ),
+            *tell_versions(self.versions),
         )
         empty = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
         table = pd.concat([empty, *tables], ignore_index=True)
@@ -78,8 +83,9 @@ class Index:
 
     @cached_property
     def identity(self) -> tuple[str, str]:
-        """What the index holds, by recipe and content, wherever it lies."""
-        return self.recipe.key, digest(*("\n".join(self.table[column]) for column in ("digest", "label_name")))
+        """What the index holds, by recipe, versions and content, wherever it lies."""
+        content = ("\n".join(self.table[column]) for column in ("digest", "label_name"))
+        return self.recipe.key, digest(self.versions, *content)
 
     @property
     def public(self) -> bool:
@@ -230,3 +236,21 @@ def read_tables(store: Path, recipe: Recipe) -> tuple[dict[Shard, str], list[pd.
             tables = [shard.table() for shard, damage in found.items() if not damage]
             if find_shards(store) == list(found):
                 return found, tables
+
+
+def tell_apart(found: Iterable[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """Leave of equal versions one, in an order of their own."""
+    return sorted({digest(one): one for one in found}.values(), key=digest)
+
+
+def tell_versions(found: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Say that rows were computed by other versions than those that are here."""
+    here = versions()
+    names = [name for name in here for one in found if one.get(name, here[name]) != here[name]]
+    if names:
+        others = sorted({f"{name} {one[name]}" for one in found for name in set(names) if name in one})
+        yield (
+            f"Some rows were computed with {', '.join(others)}; here are "
+            f"{', '.join(f'{name} {here[name]}' for name in sorted(set(names)))}. Numbers may differ in their last "
+            "digits; remove the index on the page Activity and build it again where that matters."
+        )

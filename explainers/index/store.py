@@ -1,14 +1,15 @@
 """An index on disk: a manifest, and shards of rows that are there complete or not at all. Free of torch.
 
-    manifest.json               the recipe
+    manifest.json               the recipe, with a checksum
     lock                        held by whoever adds rows
     shards/000000-000003/       the rows of the shards 0 to 3, merged
         table.parquet           a row a sample
         0.max.npy ...           values of the recipe's first layer, [concept, sample]: a concept's lie side by side
-        shard.json              recipe and checksums, written last
+        shard.json              recipe, versions and checksums, written last
 
 A shard gets its name when all of it is on disk. Names order the rows; merging neighbours keeps that order, so rows
-once seen keep their numbers.
+once seen keep their numbers. A process reads a file only if its checksum is right, which it looks at once for each
+version of the file; rows of a shard that is damaged are missing until they are computed again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,9 +33,12 @@ import pandas as pd
 from filelock import FileLock, Timeout
 from jaxtyping import Float32
 
+from explainers.cache import digest
 from explainers.errors import ComputationError, SelectionError
 from explainers.index.recipe import Recipe
+from explainers.index.room import require_room
 from explainers.jobs import Progress
+from explainers.versions import versions
 
 #: What is kept of each layer. "predicted" and "label" are relevances for those classes; "label" only of the rows in
 #: which the true class is known and another one was predicted.
@@ -94,9 +99,14 @@ class Shard:
 
     @cached_property
     def description(self) -> Mapping[str, Any]:
-        """What ``shard.json`` says: recipe, rows, and bytes and checksum of each file."""
-        description: Mapping[str, Any] = json.loads((self.folder / "shard.json").read_text())
-        return description
+        """What ``shard.json`` says: recipe, rows, versions, and bytes and checksum of each file; raises ValueError."""
+        return read_checked(self.folder / "shard.json")
+
+    @property
+    def versions(self) -> Sequence[Mapping[str, str]]:
+        """The versions by which its rows were computed, of each batch that was merged; () of an earlier format."""
+        found: Sequence[Mapping[str, str]] = self.description.get("versions", ())
+        return found
 
     @property
     def rows(self) -> int:
@@ -108,9 +118,25 @@ class Shard:
         return pd.read_parquet(self.folder / "table.parquet").astype(COLUMNS)
 
     def values(self, layer: int, quantity: str) -> Float32[np.ndarray, "concept sample"]:
-        """Map the values of a layer, by its place in the recipe; nothing is read before it is used."""
-        found: np.ndarray = np.load(self.folder / f"{layer}.{quantity}.npy", mmap_mode="r")
+        """Map the values of a layer, by its place in the recipe; raises SelectionError if they are damaged."""
+        name = f"{layer}.{quantity}.npy"
+        if not self.is_sound(name):
+            raise SelectionError(f"The shard {self.folder.name} is damaged in {name}. Open the index again.")
+        found: np.ndarray = np.load(self.folder / name, mmap_mode="r")
         return found
+
+    def is_sound(self, name: str, *, thorough: bool = False) -> bool:
+        """Tell whether a file is as it was written; ``thorough`` reads it even if this process has done so before."""
+        size, checksum = self.description["files"][name]
+        file = self.folder / name
+        status = file.stat()
+        if status.st_size != size:
+            return False
+        version = status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+        if thorough or (found := _seen.get(version)) is None:
+            found = check_sum(file)
+            remember_checksum(version, found)
+        return bool(found == checksum)
 
     def block(self, recipe: Recipe) -> Block:
         """Map all of it."""
@@ -120,17 +146,31 @@ class Shard:
         )
 
     def damage(self, recipe: Recipe, *, thorough: bool = True) -> str:
-        """Say what is wrong with it, "" if nothing; ``thorough`` reads all of it."""
+        """Say what is wrong with it, "" if nothing; ``thorough`` reads also what this process has read before."""
         try:
             if self.description["recipe"] != recipe.key:
                 return "belongs to another index"
-            for name, (size, checksum) in self.description["files"].items():
-                file = self.folder / name
-                if file.stat().st_size != size or (thorough and check_sum(file) != checksum):
+            names = [f"{place}.{quantity}.npy" for place in range(len(recipe.layers)) for quantity in QUANTITIES]
+            for name in ("table.parquet", *names):
+                if not self.is_sound(name, thorough=thorough):
                     return f"is damaged in {name}"
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return "lacks a part"
         return ""
+
+
+#: The checksums of files that this process has read, by version, the last ones.
+_seen: dict[tuple[int, ...], int] = {}
+_seeing = threading.Lock()
+SEEN = 100_000
+
+
+def remember_checksum(version: tuple[int, ...], checksum: int) -> None:
+    """Keep the checksum of a version of a file; beyond SEEN of them the oldest is read again."""
+    with _seeing:
+        _seen[version] = checksum
+        if len(_seen) > SEEN:
+            del _seen[next(iter(_seen))]
 
 
 def find_shards(store: Path) -> list[Shard]:
@@ -147,18 +187,37 @@ def find_shards(store: Path) -> list[Shard]:
 def read_manifest(store: Path) -> Recipe | None:
     """Read the recipe of an index; None if there is none, SelectionError if it cannot be read."""
     try:
-        return Recipe.restore(json.loads((store / "manifest.json").read_text()))
-    except FileNotFoundError:
+        return Recipe.restore(read_checked(store / "manifest.json"))
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         raise SelectionError(
-            f"The manifest of the index in {store} cannot be read. Build the index in another folder."
+            f"The manifest of the index in {store} cannot be read. Build the index again: what is damaged is set aside."
         ) from None
 
 
+def read_checked(file: Path) -> dict[str, Any]:
+    """Read a file that ``checked`` made; raises ValueError, TypeError or AttributeError if it is not what it was.
+
+    Files of before there were checksums have none.
+    """
+    plain: dict[str, Any] = json.loads(file.read_bytes())
+    if (checksum := plain.pop("checksum", None)) not in (None, digest(plain)):
+        raise ValueError(f"The checksum of {file.name} is {checksum}.")
+    return plain
+
+
+def checked(plain: Mapping[str, Any]) -> bytes:
+    """Write plain values as JSON with a checksum."""
+    return json.dumps({**plain, "checksum": digest(plain)}, indent=1).encode()
+
+
 def require_recipe(store: Path, recipe: Recipe) -> None:
-    """Raise SelectionError if a folder holds an index that was built otherwise."""
-    found = read_manifest(store)
+    """Raise SelectionError if a folder holds an index that was built otherwise; a damaged manifest tells nothing."""
+    try:
+        found = read_manifest(store)
+    except SelectionError:
+        return
     if found is not None and (difference := found.difference(recipe)):
         raise SelectionError(
             f"The index in {store} was built with {difference}, which is not what was asked for. "
@@ -171,8 +230,8 @@ class Writer:
 
     def __init__(self, store: Path, recipe: Recipe) -> None:
         self.store = store
-        self.recipe = recipe
         self.notes: list[str] = []
+        self.recipe = settle_recipe(store, recipe, self.notes)
         self.added = 0
         self._sweep()
         self._shards = find_shards(store)
@@ -195,6 +254,7 @@ class Writer:
     def flush(self) -> None:
         """Write what is pending as a shard, and merge it with its neighbours as long as they are no larger."""
         if self._pending:
+            require_room(self.store)
             number = self._shards[-1].last + 1 if self._shards else 0
             self._shards.append(write_shard(self.store, number, number, self._pending, self.recipe))
             self._pending = []
@@ -202,7 +262,7 @@ class Writer:
         while self._is_mergeable(self._shards[-2:]):
             pair = self._shards[-2:]
             blocks = [shard.block(self.recipe) for shard in pair]
-            self._shards[-2:] = [write_shard(self.store, pair[0].first, pair[1].last, blocks, self.recipe)]
+            self._shards[-2:] = [write_shard(self.store, pair[0].first, pair[1].last, blocks, self.recipe, pair)]
             for shard in pair:
                 shutil.rmtree(shard.folder)
 
@@ -229,7 +289,8 @@ def hold(store: Path, recipe: Recipe, progress: Progress) -> Iterator[Writer]:
     """Hold an index to add to it, alone among threads and processes; what was added stays, whatever happens.
 
     Waits for another holder; raises CancelledError if ``progress`` is cancelled meanwhile, SelectionError if the
-    folder holds an index that was built otherwise, ComputationError if the folder cannot be written.
+    folder holds an index that was built otherwise, LimitError if the server's indexes take all that they may,
+    ComputationError if the folder cannot be written.
     """
     lock = FileLock(store / "lock")
     try:
@@ -238,7 +299,8 @@ def hold(store: Path, recipe: Recipe, progress: Progress) -> Iterator[Writer]:
             progress.check()
             with suppress(Timeout):
                 lock.acquire(timeout=0.2)
-        writer = Writer(store, settle_recipe(store, recipe))
+        require_room(store)
+        writer = Writer(store, recipe)
         try:
             yield writer
         finally:
@@ -251,11 +313,21 @@ def hold(store: Path, recipe: Recipe, progress: Progress) -> Iterator[Writer]:
         lock.release()
 
 
-def settle_recipe(store: Path, recipe: Recipe) -> Recipe:
-    """Give the recipe of the index, which becomes this one if there is none yet; raises SelectionError as above."""
+def settle_recipe(store: Path, recipe: Recipe, notes: list[str] | None = None) -> Recipe:
+    """Give the recipe of the index, which becomes this one if there is none yet; raises SelectionError as above.
+
+    A damaged manifest is set aside, which is told in ``notes``; shards that were built by this recipe stay.
+    """
     require_recipe(store, recipe)
-    if (found := read_manifest(store)) is None:
-        write_durably(store / "manifest.json", json.dumps(recipe.plain, indent=1).encode())
+    try:
+        found = read_manifest(store)
+    except SelectionError:
+        found, kept = None, store / f"set-aside-manifest-{time.time_ns()}.json"
+        (store / "manifest.json").rename(kept)
+        if notes is not None:
+            notes.append(f"The manifest could not be read; it was set aside as {kept.name}.")
+    if found is None:
+        write_durably(store / "manifest.json", checked(recipe.plain))
     return found or recipe
 
 
@@ -264,8 +336,15 @@ def keys(table: pd.DataFrame) -> list[tuple[str, str]]:
     return list(zip(table["digest"], table["label_name"], strict=True))
 
 
-def write_shard(store: Path, first: int, last: int, blocks: Sequence[Block], recipe: Recipe) -> Shard:
-    """Write the rows of blocks as a shard that is there complete, also after a loss of power, or not at all."""
+def write_shard(
+    store: Path, first: int, last: int, blocks: Sequence[Block], recipe: Recipe, merged: Sequence[Shard] = ()
+) -> Shard:
+    """Write the rows of blocks as a shard that is there complete, also after a loss of power, or not at all.
+
+    ``merged`` are the shards that the blocks were read from, if they were.
+    """
+    found = [one for shard in merged for one in shard.versions] if merged else [versions()]
+    made_by = [one for place, one in enumerate(found) if one not in found[:place]]
     shard = Shard(store / "shards" / f"{first:06d}-{last:06d}", first, last)
     unfinished = shard.folder.with_name(f"unfinished-{shard.folder.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -277,8 +356,8 @@ def write_shard(store: Path, first: int, last: int, blocks: Sequence[Block], rec
             values = np.concatenate([block.values[layer, quantity] for block in blocks], axis=1, dtype=np.float32)
             np.save(unfinished / f"{place}.{quantity}.npy", np.ascontiguousarray(values))
     files = {file.name: (file.stat().st_size, check_sum(file)) for file in unfinished.iterdir()}
-    description = {"recipe": recipe.key, "rows": len(table), "files": files}
-    (unfinished / "shard.json").write_text(json.dumps(description))
+    description = {"recipe": recipe.key, "rows": len(table), "versions": made_by, "files": files}
+    (unfinished / "shard.json").write_bytes(checked(description))
     for path in (*unfinished.iterdir(), unfinished):
         synchronise(path)
     unfinished.rename(shard.folder)

@@ -36,15 +36,19 @@ class IndexLayer(Subject):
 
     @property
     def description(self) -> dict[str, Any]:
-        """The model, and how many pictures were compared."""
+        """The model's digest, and how many pictures were compared."""
         recipe = self.index.recipe
         return {
-            "model": recipe.model,
             "model_digest": recipe.digest,
             "index": recipe.key,
             "layer": self.layer,
             "samples": len(self.index),
         }
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """The model's name."""
+        return {"model": self.index.recipe.model}
 
 
 @dataclass(frozen=True)

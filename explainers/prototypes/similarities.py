@@ -72,6 +72,7 @@ class CompareSamples(Question[ManyInputs, Similarities]):
     summary = "How alike each of many pictures is to the prototypical parts that the model has learnt."
     citation = "Chen et al. 2019, arXiv:1806.10574"
     subject = ManyInputs
+    reads_labels = True
 
     def answer(self, about: ManyInputs, progress: Progress) -> Similarities:
         """Compare one picture after the other."""

@@ -109,5 +109,5 @@ def find_node(model: Model, name: str) -> fx.Node:
         if layer.name == name:
             return nodes[layer.node]
     if name not in nodes:
-        raise SelectionError(f"The model {model.info.name} has no layer '{name}'. Choose one of its layers.")
+        raise SelectionError(f"The model has no layer '{name}'. Choose one of its layers.")
     return nodes[name]

@@ -36,7 +36,7 @@ def find_concepts(model: Model, name: str) -> Concepts:
         return Concepts(layer)
     known = {layer.name: layer for layer in heads(model)}
     if name not in known:
-        raise SelectionError(f"The model {model.info.name} has no '{name}'; it has {', '.join(known) or 'no heads'}.")
+        raise SelectionError(f"The model has no '{name}'; it has {', '.join(known) or 'no heads'}.")
     return Concepts(known[name])
 
 
@@ -78,7 +78,7 @@ def default_layer(model: Model) -> str:
         return hidden[-2:][0]
     names = [name for name, target in targets.items() if target not in PASSIVE] or [layer.name for layer in layers]
     if not names:
-        raise SelectionError(f"The model {model.info.name} has no named layer between input and output to look into.")
+        raise SelectionError("The model has no named layer between input and output to look into.")
     return names[-1]
 
 
