@@ -1,5 +1,7 @@
 """Lightbox: put a model on the light and see where it looks."""
 
+import sys
+
 import streamlit as st
 from starlette.middleware import Middleware
 
@@ -12,13 +14,23 @@ from components.policy import Policy
 from components.session import Workspace, choose_model, choose_pictures
 from components.telling_errors import tell_error
 from components.theme import apply_theme, draw_icon
-from explainers.errors import LightboxError
+from explainers.errors import LightboxError, SettingError
+from explainers.settings import settings
 
 if __name__ != "__main__":  # `streamlit run` asks for the server, which then runs this file for each session
+    try:
+        settings()
+    except SettingError as error:
+        sys.exit(f"error: {error}")
     app = st.App(__file__, middleware=[Middleware(Policy)])
 else:
     st.set_page_config(page_title="Lightbox", page_icon=draw_icon(), layout="wide")
     apply_theme()
+    try:
+        settings()
+    except SettingError as error:
+        tell_error(error)
+        st.stop()
     remove_leftovers()
     page = choose_page()
     require_user()

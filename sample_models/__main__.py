@@ -6,12 +6,14 @@ import argparse
 import sys
 
 from explainers.errors import LightboxError
+from explainers.settings import settings
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line asks for; returns the exit code."""
     options = parser().parse_args(arguments)
     try:
+        settings()
         if options.command == "train":
             from sample_models.training.recipes import train
 
