@@ -90,7 +90,7 @@ def test_places_on_the_disk_that_cannot_serve_are_refused(tmp_path: Path):
         with pytest.raises(SettingError, match=str(file if "cache" in given else tmp_path)):
             make(given)
     for data in (file, tmp_path / "missing"):
-        with pytest.raises(SettingError, match="'data' is .* which is no folder"):
+        with pytest.raises(SettingError, match=r"'data' is .* which is no folder"):
             make({"data": data})
     assert make({"cache": tmp_path / "new" / "deep", "data": tmp_path, "notes": file}).notes == file
 
