@@ -1,7 +1,5 @@
 """Lightbox: put a model on the light and see where it looks."""
 
-import sys
-
 import streamlit as st
 from starlette.middleware import Middleware
 
@@ -12,25 +10,16 @@ from components.finding import filter_workspace
 from components.navigation import choose_page, draw_beside
 from components.policy import Policy
 from components.session import Workspace, choose_model, choose_pictures
-from components.telling_errors import tell_error
+from components.telling_errors import require_settings, tell_error
 from components.theme import apply_theme, draw_icon
-from explainers.errors import LightboxError, SettingError
-from explainers.settings import settings
+from explainers.errors import LightboxError
 
+require_settings()
 if __name__ != "__main__":  # `streamlit run` asks for the server, which then runs this file for each session
-    try:
-        settings()
-    except SettingError as error:
-        sys.exit(f"error: {error}")
     app = st.App(__file__, middleware=[Middleware(Policy)])
 else:
     st.set_page_config(page_title="Lightbox", page_icon=draw_icon(), layout="wide")
     apply_theme()
-    try:
-        settings()
-    except SettingError as error:
-        tell_error(error)
-        st.stop()
     remove_leftovers()
     page = choose_page()
     require_user()
