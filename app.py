@@ -10,10 +10,11 @@ from components.finding import filter_workspace
 from components.navigation import choose_page, draw_beside
 from components.policy import Policy
 from components.session import Workspace, choose_model, choose_pictures
-from components.telling_errors import tell_error
+from components.telling_errors import require_settings, tell_error
 from components.theme import apply_theme, draw_icon
 from explainers.errors import LightboxError
 
+require_settings()
 if __name__ != "__main__":  # `streamlit run` asks for the server, which then runs this file for each session
     app = st.App(__file__, middleware=[Middleware(Policy)])
 else:

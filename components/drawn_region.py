@@ -8,12 +8,16 @@ import streamlit as st
 
 from components.figures import TOOLS, Seen, draw_picture
 from components.heatmap import NINTHS
+from components.link_numbers import read_whole
 from components.session import say_in_link, went_back
 from explainers.info import ModelInfo
 from explainers.regions import Region, shares_of
 
 #: A lasso is thinned out to this many corners, so that it fits a link.
 CORNERS = 40
+
+#: No corner is farther out than this, in pixels.
+FARTHEST = 1_000_000
 HINT = "Draw a box on the picture, or a lasso (tool at its top right), to measure the share inside."
 CONFIG = {**TOOLS, "modeBarButtons": [["select2d", "lasso2d", "zoom2d", "pan2d", "resetScale2d"]]}
 
@@ -83,11 +87,11 @@ def format_region(region: Region) -> str:
 
 
 def parse_region(text: str) -> Region:
-    """Read a region from a link; anything else than at least three corners is no region."""
-    numbers = text.split(",")
-    if len(numbers) < 6 or len(numbers) % 2 or not all(number.lstrip("-").isdecimal() for number in numbers):
+    """Read a region from a link; anything else than three corners or more, as many as are drawn, is no region."""
+    found = [number for number in map(read_whole, text.split(",")) if number is not None and abs(number) < FARTHEST]
+    if not 3 <= len(found) / 2 <= 2 * CORNERS or len(found) % 2 or len(found) != text.count(",") + 1:
         return ()
-    return tuple((float(x), float(y)) for x, y in zip(numbers[::2], numbers[1::2], strict=True))
+    return tuple((float(x), float(y)) for x, y in zip(found[::2], found[1::2], strict=True))
 
 
 def read_selection(event: Any) -> Region:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from components.plain_text import plain
-from explainers.errors import LightboxError
+from explainers.errors import LightboxError, SettingError
+from explainers.settings import settings
 
 
 def tell_error(error: LightboxError | str, icon: str = "error") -> None:
@@ -23,3 +26,14 @@ def telling_errors() -> Iterator[None]:
         yield
     except LightboxError as error:
         tell_error(error)
+
+
+def require_settings() -> None:
+    """End the server, or a page without ours, at a setting that cannot be used, and say that in a sentence."""
+    try:
+        settings()
+    except SettingError as error:
+        if get_script_run_ctx(suppress_warning=True) is None:
+            sys.exit(f"error: {error}")
+        tell_error(error)
+        st.stop()

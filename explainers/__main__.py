@@ -19,6 +19,7 @@ from explainers.options import add_options, name_parts, read_dataset, read_param
 from explainers.parameters import Parameter
 from explainers.predictions import Prediction
 from explainers.questions import Question, questions
+from explainers.settings import settings
 
 #: An array of more numbers than this is not written as JSON but by ``--array``.
 NUMBERS = 10_000
@@ -57,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, or 1 after an error, which is told in a sentence."""
     options = parser().parse_args(arguments)
     try:
+        settings()  # a wrong one is told before anything is computed with it
         options.run(options)
     except LightboxError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -7,21 +7,24 @@ name stays. The file is an SQLite database that many threads and processes share
 from __future__ import annotations
 
 import csv
+import errno
 import io
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass, fields
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import astuple, dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cache as remember
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock
 
 from explainers.errors import NotesError
 from explainers.info import Layer
+from explainers.salvage import Salvage, salvage
 from explainers.settings import settings
 from explainers.tables import unquote, write_csv
 
@@ -35,8 +38,17 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS names (model TEXT, layer TEXT, concept INTEGER, name TEXT, author TEXT, date TEXT,
     UNIQUE (model, layer, concept, name, author, date));
 CREATE TABLE IF NOT EXISTS tags (sample TEXT, tag TEXT, holds INTEGER, author TEXT, date TEXT);
-CREATE INDEX IF NOT EXISTS tags_of_sample ON tags (sample, tag, date);
+DROP INDEX IF EXISTS tags_of_sample;
+CREATE INDEX IF NOT EXISTS whole_tags ON tags (sample, tag, date, holds, author);
 """
+
+#: What SQLite says where it cannot write: no right to, no place left, or no file. Primary codes of its errors.
+UNWRITABLE = (sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN)
+
+#: How an author is written who did not write a note here, but is stated by a file that somebody imported.
+IMPORTED = re.compile(r"( \(imported( by .*)?\)|^imported( by .*)?)$")
+
+T = TypeVar("T")
 
 _opening = threading.Lock()
 
@@ -92,29 +104,65 @@ class Notes:
     """Notes in a file, or with ``path`` None in memory: for models that nobody but one session may know of.
 
     A note is on disk when the call that wrote it returns. A damaged file is set aside under another name and never
-    written to; ``damage`` then says so in a sentence. Raises NotesError if the file cannot be opened.
+    written to; what can be read of it is carried over, and ``damage`` says so in a sentence. Where the file cannot be
+    written its notes are shown all the same, and ``damage`` says that. Raises NotesError if it cannot be used at all.
     """
 
     def __init__(self, path: Path | None = None) -> None:
+        self._path = path
         self._lock = threading.Lock()
         self.damage = ""
-        if path is None:
-            self._base = _connect(":memory:")
-            return
-        with _telling(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{path}.lock"):  # or two processes could set aside one after the other
-                try:
-                    self._base = _connect(str(path))
-                except sqlite3.DatabaseError as error:
-                    if not _is_damage(error):
-                        raise
-                    self.damage = _set_aside(path)
-                    self._base = _connect(str(path))
+        #: Held by who writes, or sets a damaged file aside: nobody writes into a file that somebody sets aside.
+        self._turn = FileLock(f"{path}.lock", PATIENCE, thread_local=False, poll_interval=0.002) if path else None
+        self._file: object = None
+        self._unwritable = False
+        self._base = _connect(":memory:")
+        if path:
+            with _telling(path):
+                self._open(path)
 
     def close(self) -> None:
         """Let go of the file."""
         self._base.close()
+
+    def _open(self, path: Path) -> None:
+        """Open the file that lies at the path now, once it is mended, or without writing where that is impossible."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self._held():
+                self._take(path)
+        except (OSError, sqlite3.OperationalError) as error:
+            if path.is_dir() or not _is_unwritable(error):
+                raise
+            self.damage = f"Names and tags cannot be kept now: {error}. Ask who runs this server to make place for them"
+            self.damage += f" in {path.parent}."
+            self._change(_connect_for_reading(path) if path.exists() else _connect(":memory:"), path)
+            self._unwritable = True
+
+    def _take(self, path: Path) -> None:
+        """Open the file at the path, setting it aside if it is damaged; the turn is held."""
+        try:
+            base = _connect(str(path))
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            self.damage = _set_aside(path)
+            base = _connect(str(path))
+        self._change(base, path)
+
+    def _change(self, base: sqlite3.Connection, path: Path) -> None:
+        self._base.close()
+        self._base, self._file, self._unwritable = base, _identify(path), False
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        with self._turn or nullcontext():
+            yield
+
+    def _follow(self) -> None:
+        """Open the file anew where another process has set aside the one that was open."""
+        if self._path and _identify(self._path) != self._file:
+            self._open(self._path)
 
     def name_concept(self, model: str, layer: str, concept: int, name: str, author: str) -> ConceptName:
         """Name a concept, or with "" take its name back; raises NotesError for text that is too long or unsigned."""
@@ -152,32 +200,63 @@ class Notes:
                 found[sample] = (*found.get(sample, ()), tag)
         return found
 
-    def import_names(self, model: str, layers: Sequence[Layer], data: bytes, read: ReadNames | None = None) -> Imported:
+    def import_names(
+        self, model: str, layers: Sequence[Layer], data: bytes, author: str = "", read: ReadNames | None = None
+    ) -> Imported:
         """Take over the names of a model's layers from a CSV file, all or none; the same file twice adds nothing.
 
-        Columns are layer, concept and name; model, author and date may be left out. ``read`` is how the file is read
-        if not in this process. Raises NotesError.
+        Columns are layer, concept and name; model, author and date may be left out. What the file says of authors is
+        kept as what it is: "Ada (imported by Ben)", where ``author`` is Ben. ``read`` is how the file is read if not
+        in this process. Raises NotesError.
         """
         notes, others = (read or read_names)(model, layers, data)
-        current = self.concept_names(model)
-        undated = [note for note in notes if not note.date]
-        known = [note for note in undated if note.name == getattr(current.get((note.layer, note.concept)), "name", "")]
-        rows = [
-            (note.model, note.layer, note.concept, note.name, note.author, note.date or _now())
+        importer, current, before = _check("author", author), self.concept_names(model), self._read_known(model)
+        new = [
+            replace(note, author=sign_import(note.author, importer), date=note.date or _now())
             for note in notes
-            if note not in known
+            if (_key(note) not in before)
+            and (note.date or note.name != getattr(current.get((note.layer, note.concept)), "name", ""))
         ]
-        added = self._write("INSERT OR IGNORE INTO names VALUES (?, ?, ?, ?, ?, ?)", rows)
+        added = self._write("INSERT OR IGNORE INTO names VALUES (?, ?, ?, ?, ?, ?)", [astuple(note) for note in new])
         return Imported(added, len(notes) - added, others)
 
+    def _read_known(self, model: str) -> set[tuple[object, ...]]:
+        return {_key(ConceptName(*row)) for row in self._read("SELECT * FROM names WHERE model = ?", model)}
+
     def _write(self, query: str, rows: Sequence[tuple[Any, ...]]) -> int:
-        with self._lock, _telling(), self._base:
-            self._base.execute("BEGIN IMMEDIATE")
-            return self._base.executemany(query, rows).rowcount if rows else 0
+        if not rows:
+            return 0
+        with self._lock, _telling():
+            if self._unwritable and self._path:
+                self._open(self._path)
+            if self._unwritable:
+                raise NotesError(self.damage)
+            return self._mending(lambda: self._write_now(query, rows))
+
+    def _write_now(self, query: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        while True:
+            self._follow()
+            with self._held():
+                if self._path and _identify(self._path) != self._file:
+                    continue  # it was set aside before our turn
+                with self._base:
+                    self._base.execute("BEGIN IMMEDIATE")
+                    return self._base.executemany(query, rows).rowcount
 
     def _read(self, query: str, *values: Any) -> list[Any]:
         with self._lock, _telling():
-            return self._base.execute(query, values).fetchall()
+            self._follow()
+            return self._mending(lambda: self._base.execute(query, values).fetchall())
+
+    def _mending(self, work: Callable[[], T]) -> T:
+        """Do what needs the file; where that meets damage, once more with what can be read of the file."""
+        try:
+            return work()
+        except sqlite3.DatabaseError as error:
+            if self._path is None or not _is_damage(error):
+                raise
+            self._open(self._path)
+            return work()
 
 
 def write_names(notes: Sequence[ConceptName]) -> bytes:
@@ -212,8 +291,23 @@ def _read_row(model: str, counts: Mapping[str, int], line: int, row: Mapping[str
         raise NotesError(f"Line {line}: the model has no layer {layer[:60]!r} with concepts. Correct the line.")
     if not concept.isdecimal() or len(concept) > 9 or int(concept) >= counts[layer]:
         raise NotesError(f"Line {line}: {concept[:20]!r} is no concept of {layer}; it has 0 to {counts[layer] - 1}.")
-    name, author = _check("name", texts["name"]), _check("author", texts["author"] or "imported")
+    name, author = _check("name", texts["name"]), _check("author", origin(texts["author"]))
     return ConceptName(model, layer, int(concept), name, author, _read_date(line, texts["date"]))
+
+
+def sign_import(stated: str, importer: str) -> str:
+    """Sign a note that was imported: who is said to have written it, and who imported it, "" where nobody knows."""
+    how = f"imported by {importer}" if importer else "imported"
+    return f"{stated} ({how})" if stated else how
+
+
+def origin(author: str) -> str:
+    """Who is said to have written a note, without who imported it."""
+    return IMPORTED.sub("", author)
+
+
+def _key(note: ConceptName) -> tuple[object, ...]:
+    return (note.layer, note.concept, note.name, origin(note.author), note.date)
 
 
 def _read_date(line: int, text: str) -> str:
@@ -249,32 +343,84 @@ def _check_author(author: str) -> str:
 
 
 def _connect(path: str) -> sqlite3.Connection:
-    """Open a database that holds what it was told even if the power fails; raises DatabaseError if it is damaged."""
+    """Open a database that holds what it was told even if the power fails; raises DatabaseError if it is damaged.
+
+    What is committed is in the file itself: a write-ahead log beside it could be lost, or be removed by a process that
+    still holds a file that was set aside.
+    """
     base = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
     try:
-        if found := [row for (row,) in base.execute("PRAGMA quick_check(1)") if row != "ok"]:
+        if found := [row for (row,) in base.execute("PRAGMA integrity_check(1)") if row != "ok"]:
             raise sqlite3.DatabaseError(found[0])
-        base.execute("PRAGMA journal_mode = WAL")
+        base.execute("PRAGMA journal_mode = PERSIST")
         base.execute("PRAGMA synchronous = FULL")
         base.executescript(SCHEMA)
+        for table in ("names", "tags"):  # which another program may have made
+            base.execute(f"SELECT * FROM {table} LIMIT 0")
     except sqlite3.Error:
         base.close()
         raise
     return base
 
 
+def _connect_for_reading(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
+
+
+def _identify(path: Path) -> object:
+    """What tells a file from another one that came to lie at its place; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
     """Tell a damaged file from one that is locked, full or not to be opened, which SQLite calls operational."""
-    return not isinstance(error, sqlite3.OperationalError)
+    return type(error) is sqlite3.DatabaseError
+
+
+def _is_unwritable(error: Exception) -> bool:
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in UNWRITABLE
+    return isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC)
 
 
 def _set_aside(path: Path) -> str:
-    """Move a damaged file with its journal to a name with the date; returns the sentence that says so."""
-    kept = path.with_name(f"{path.name}.damaged-{_now().replace(':', '-')}")
-    for suffix in ("", "-wal", "-shm"):
+    """Give a damaged file another name, and put in its place a new one with what can be read of it.
+
+    Returns the sentence that says so. Whatever happens meanwhile, one of the two lies at the path.
+    """
+    found, fresh = salvage(path), path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    base = _connect(str(fresh))
+    with closing(base), base:
+        base.execute("BEGIN")
+        for table, kept, marks in (("names", found.names, "?, ?, ?, ?, ?, ?"), ("tags", found.tags, "?, ?, ?, ?, ?")):
+            rows = [row for number in sorted(kept) for row in sorted(kept[number])]
+            base.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", rows)
+    aside = path.with_name(f"{path.name}.damaged-{_now().replace(':', '-')}")
+    for suffix in ("-wal", "-shm", "-journal"):
         with suppress(FileNotFoundError):
-            Path(f"{path}{suffix}").rename(f"{kept}{suffix}")
-    return f"The file of notes was damaged and is kept as {kept.name}. New notes go to a new file."
+            Path(f"{path}{suffix}").rename(aside.with_name(aside.name.replace(".damaged", f"{suffix}-damaged")))
+    Path(f"{fresh}-journal").unlink(missing_ok=True)  # which is empty after a commit
+    try:
+        aside.hardlink_to(path)
+    except OSError:  # a file system without links
+        path.rename(aside)
+    fresh.replace(path)
+    return _tell_salvage(aside.name, found)
+
+
+def _tell_salvage(kept: str, found: Salvage) -> str:
+    if not found.found:
+        return (
+            f"The file of notes was damaged and is kept as {kept}. No note in it could be read; new ones can be kept."
+        )
+    carried = f"{found.found:,} of at least {found.least:,} notes could be read and were carried over"
+    doubt = f", {found.doubtful:,} of them in two versions that differ" if found.doubtful else ""
+    return f"The file of notes was damaged and is kept as {kept}. {carried}{doubt}."
 
 
 @contextmanager

@@ -7,12 +7,14 @@ import sys
 
 from explainers.errors import LightboxError
 from sample_models import models
+from explainers.settings import settings
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Do what the command line asks for; returns the exit code."""
     options = parser().parse_args(arguments)
     try:
+        settings()
         if options.command == "train":
             from sample_models.training.recipes import train
 

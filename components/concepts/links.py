@@ -8,6 +8,7 @@ from typing import Any, cast
 import streamlit as st
 
 from components.following import move
+from components.link_numbers import read_count
 from explainers.info import ModelInfo
 
 #: The views of one concept: all about it, and where it comes from.
@@ -16,8 +17,7 @@ CONCEPT, ORIGIN = "concept", "origin"
 
 def opened(view: str) -> int | None:
     """The concept of the chosen layer that a view is opened on, None if it is not."""
-    text = st.query_params.get(view, "")
-    return int(text) if text.isdecimal() else None
+    return read_count(st.query_params.get(view, ""))
 
 
 def open_view(view: str, layer: str, concept: int) -> None:
@@ -52,11 +52,11 @@ def _place(info: ModelInfo, layer: str) -> str:
 def factors(info: ModelInfo, layer: str) -> Mapping[int, float]:
     """By how much concepts of a model's layer are multiplied; those that stay as they are are left out."""
     place, _, text = _kept(info).get("factors", "").rpartition("!")
-    pairs = [pair.split("x") for pair in text.split(",")] if place == _place(info, layer) else []
+    pairs = [pair.partition("x") for pair in text.split(",")] if place == _place(info, layer) else []
     return {
-        int(pair[0]): float(pair[1])
-        for pair in pairs
-        if len(pair) == 2 and pair[0].isdecimal() and pair[1] in ("0", "0.5", "2")
+        concept: float(factor)
+        for text, _, factor in pairs
+        if (concept := read_count(text)) is not None and factor in ("0", "0.5", "2")
     }
 
 

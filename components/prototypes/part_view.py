@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from components.following import finished, follow
 from components.heatmap import View, blend, locate
+from components.link_numbers import read_count
 from components.plain_text import plain
 from components.prediction import tell_score
 from components.prototypes.part_sources import LEARNT, find_sample, find_sources, find_splits
@@ -43,7 +44,8 @@ STYLE = """<style>
 
 def rejected_prototypes() -> set[int]:
     """The prototypes that the link rejects."""
-    return {int(text) for text in st.query_params.get("reject", "").split(",") if text.isdecimal()}
+    found = map(read_count, st.query_params.get("reject", "").split(","))
+    return {number for number in found if number is not None}
 
 
 def draw_parts(scene: Scene) -> None:

@@ -21,7 +21,7 @@ from explainers.index import Index
 from explainers.index.building import start
 from explainers.prototypes.decisions import Thresholds, check_batch
 from explainers.prototypes.suspects import FindSuspects
-from explainers.tables import quote
+from explainers.tables import write_csv
 
 OUTLIERS, LABELS, BATCH = TABLES = ("Least typical", "Suspected wrong labels", "Check these pictures")
 
@@ -114,10 +114,16 @@ def show(table: pd.DataFrame, key: str) -> list[int]:
         selection_mode="multi-row", row_height=48,
     )  # fmt: skip
     st.download_button(
-        "Table", lambda: table.drop(columns="picture").map(quote).to_csv(index=False).encode(), "samples.csv",
-        "text/csv", icon=":material/download:", on_click="ignore", key=f"download-{key}",
+        "Table", lambda: write_table(table), "samples.csv", "text/csv", icon=":material/download:",
+        on_click="ignore", key=f"download-{key}",
     )  # fmt: skip
     return [int(place) for place in event["selection"]["rows"]]
+
+
+def write_table(table: pd.DataFrame) -> bytes:
+    """Write a table as CSV, without the pictures."""
+    kept = table.drop(columns="picture")
+    return write_csv(list(map(str, kept.columns)), kept.itertuples(index=False, name=None))
 
 
 def draw_batch(family: Family, workspace: Workspace) -> None:
