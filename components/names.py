@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
+from components.access import ask_author, sign
 from components.plain_text import plain
 from components.telling_errors import tell_error
 from explainers.errors import NotesError
@@ -52,10 +53,10 @@ def edit_name(info: ModelInfo, layer: str, concept: int) -> None:
     st.caption(f"Concept {concept} of {plain(layer)}. What do its reference samples have in common?")
     with st.form("name_form", border=False):
         name = st.text_input("Name", past[0].name if past else "", max_chars=LONGEST, placeholder="such as: blue disc")
-        author = st.text_input("Your name", st.session_state.get("author", ""), max_chars=LONGEST)
+        author = ask_author()
         if st.form_submit_button("Keep", type="primary", icon=":material/check:"):
             try:
-                notes.name_concept(info.digest, layer, concept, name, author)
+                notes.name_concept(info.digest, layer, concept, name, sign(author))
             except NotesError as error:
                 tell_error(error)
             else:

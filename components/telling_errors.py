@@ -8,11 +8,14 @@ from contextlib import contextmanager
 import streamlit as st
 
 from components.plain_text import plain
-from explainers.errors import LightboxError
+from explainers.errors import LightboxError, LimitError
+from explainers.events import tell
 
 
 def tell_error(error: LightboxError | str, icon: str = "error") -> None:
     """Say in a sentence what went wrong, which may quote names and is no Markdown."""
+    if isinstance(error, LightboxError):
+        tell("limit hit" if isinstance(error, LimitError) else "error told", type(error).__name__)
     st.error(plain(str(error)), icon=f":material/{icon}:")
 
 
