@@ -58,8 +58,8 @@ def draw_tags_of(notes: Notes, tags: Sequence[Tag]) -> None:
                 f":material/label: **{plain(note.tag)}** · {plain(note.author)}, {note.date[:10]}", width="content"
             )
             if st.button("Take off", key=f"off-{note.sample}-{note.tag}", type="tertiary", icon=":material/close:"):
-                author = sign(st.session_state.get("author") or note.author)
-                notes.tag_samples([note.sample], note.tag, author, holds=False)
+                author = st.session_state.get("author") or note.author
+                notes.tag_samples([note.sample], note.tag, sign(author), holds=False)
                 st.rerun()
 
 

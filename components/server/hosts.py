@@ -54,10 +54,14 @@ def split_host(host: str) -> tuple[str, int | None] | None:
         return None
 
 
-@cache
 def known_names() -> frozenset[str]:
-    """Read the names by which this server is known; raises SettingError."""
-    return frozenset((*LOCAL, *(_read_name(name) for part in settings().hosts.split(",") if (name := part.strip()))))
+    """The names by which this server is known; raises SettingError."""
+    return _read_names(settings().hosts)
+
+
+@cache
+def _read_names(text: str) -> frozenset[str]:
+    return frozenset((*LOCAL, *(_read_name(name) for part in text.split(",") if (name := part.strip()))))
 
 
 def _read_name(name: str) -> str:

@@ -64,9 +64,10 @@ def _hear(number: int, ending: threading.Thread) -> None:
 
 def end(server: uvicorn.Server) -> None:
     """Let computations end, then the server; whatever hangs then is left behind."""
-    tell("server is told to stop", computations=under_way.count())
+    computations = under_way.count()
+    tell("server is told to stop", computations=computations)
     under_way.end(settings().stop_seconds)
-    time.sleep(SHOWING)
+    time.sleep(SHOWING if computations else 0)
     server.should_exit = True
     time.sleep(CLOSING)
     tell("server stops by force")
