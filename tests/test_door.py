@@ -7,12 +7,13 @@ import asyncio
 import http.client
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -27,6 +28,8 @@ from components.server.door import Door
 from explainers.errors import SettingError
 from tests.conftest import ROOT, running_app
 from tests.test_privacy import Session, finished
+
+R = TypeVar("R")
 
 #: One path of each route that the server has, with a method that it takes.
 ROUTES = (
@@ -77,6 +80,12 @@ FOREIGN = (
 KNOWN = ("localhost", "LOCALHOST:8501", "localhost.:80", "127.0.0.1:9", "[::1]:8501", "[0:0:0:0:0:0:0:1]")
 
 
+def run_apart(coroutine: Coroutine[Any, Any, R]) -> R:
+    """Run a coroutine in a thread of its own, for a browser may have a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
+
+
 class Visit:
     """A request to the door alone; ``read`` counts how often its body was asked for."""
 
@@ -84,9 +93,8 @@ class Visit:
         self.read, self.sent, self.inside = 0, list[Any](), list[Any]()
         raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
         scope = {"type": kind, "path": path, "headers": raw, "query_string": b"", "client": ("127.0.0.1", 1)}
-        asyncio.run(
-            Policy(Door(self.app))(scope | ({"method": method} if kind == "http" else {}), self.receive, self.send)
-        )
+        scope |= {"method": method} if kind == "http" else {}
+        run_apart(Policy(Door(self.app))(scope, self.receive, self.send))
 
     async def app(self, scope: Any, receive: Any, send: Any) -> None:
         self.inside.append(scope)
