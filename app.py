@@ -2,6 +2,7 @@
 
 import streamlit as st
 from starlette.middleware import Middleware
+from starlette.routing import Route
 
 from components.access import require_user
 from components.belongings import remove_leftovers, use, work_for_session
@@ -9,6 +10,11 @@ from components.class_proposal import tell_labels
 from components.finding import filter_workspace
 from components.navigation import choose_page, draw_beside
 from components.policy import Policy
+from components.server.door import Door
+from components.server.health import tell_health
+from components.server.life import live
+from components.server.login import log_in
+from components.server.metrics import tell_metrics
 from components.session import Workspace, choose_model, choose_pictures
 from components.telling_errors import require_settings, tell_error
 from components.theme import apply_theme, draw_icon
@@ -16,13 +22,14 @@ from explainers.errors import LightboxError
 
 require_settings()
 if __name__ != "__main__":  # `streamlit run` asks for the server, which then runs this file for each session
-    app = st.App(__file__, middleware=[Middleware(Policy)])
+    routes = [Route("/healthz", tell_health), Route("/metrics", tell_metrics), Route("/login", log_in)]
+    app = st.App(__file__, lifespan=live, routes=routes, middleware=[Middleware(Policy), Middleware(Door)])
 else:
     st.set_page_config(page_title="Lightbox", page_icon=draw_icon(), layout="wide")
     apply_theme()
+    require_user()
     remove_leftovers()
     page = choose_page()
-    require_user()
     use()
     work_for_session()
     with st.sidebar:

@@ -1,73 +1,75 @@
-"""Who works here: told by a proxy in front of the server, by a login, or nobody knows."""
+"""Who works in this session, as the server knows it, and how notes are signed.
+
+The door has let in nobody who is not known; what stands here holds if a request should come by another way.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import NoReturn
-from urllib.request import urlopen
-
 import streamlit as st
-from streamlit.errors import StreamlitAuthError
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from components.plain_text import plain
+from components.server.door import INSTEAD
+from components.server.visitors import Entrance, Presence, Visitor, find_entrance, presences, recognise
 from components.telling_errors import tell_error
+from explainers.errors import NotesError
 from explainers.notes import LONGEST
-from explainers.settings import settings
 
-#: How long the login service may take to answer, in seconds.
-PATIENCE = 10
+UNKNOWN = "The server does not know who you are. Load the page again."
 
 
 def require_user() -> None:
-    """Let only known people in, where the server is set up to know them; their notes are signed by their names."""
-    header = settings().user_header
-    if header:
-        name = _read_header(header)
-    elif _has_login():
-        name = _log_in()
-    else:
+    """Let only known people in, where the server is set up to know them."""
+    entrance, visitor = find_entrance(), current_visitor()
+    if entrance is Entrance.OPEN:
         return
-    st.session_state.setdefault("author", name[:LONGEST])
-
-
-def _read_header(header: str) -> str:
-    name = (st.context.headers.get(header) or "").strip()
-    if not name:
-        _refuse("This server is entered through a proxy that says who you are. Ask for its address and open that.")
-    return name
-
-
-def _has_login() -> bool:
-    """Tell whether a login is set up; nobody gets in if the file that would say so cannot be read."""
-    if st.secrets.load_if_toml_exists():
-        return "auth" in st.secrets
-    if any(Path(file).exists() for file in st.get_option("secrets.files")):
-        _refuse("The file of this server's login cannot be read. Ask those who run it to mend the TOML.")
-    return False
-
-
-def _log_in() -> str:
-    """Give the name of who has logged in, with a way out; everybody else is asked to."""
-    if not st.user.get("is_logged_in"):
-        st.markdown("Lightbox on this server is for people who are known here.")
-        if st.button("Log in", type="primary", icon=":material/login:"):
-            _send_to_login()
+    if visitor is None:
+        tell_error(UNKNOWN)
         st.stop()
-    name = str(next(filter(None, map(st.user.get, ("name", "email", "sub"))), ""))
-    st.sidebar.button(f"Log out {plain(name)}", type="tertiary", icon=":material/logout:", on_click=st.logout)
-    return name
+    _note_presence(visitor)
+    if entrance is Entrance.LOGIN:
+        words = f"Log out {plain(visitor.name)}"
+        st.sidebar.button(words, type="tertiary", icon=":material/logout:", on_click=st.logout)
 
 
-def _send_to_login() -> None:
-    """Go to the login service, unless it is not set up right or does not answer: the browser would be lost there."""
-    try:
-        if place := st.secrets["auth"].get("server_metadata_url"):
-            urlopen(place, timeout=PATIENCE).close()
-        st.login()
-    except (StreamlitAuthError, OSError, ValueError) as error:
-        _refuse(f"The login of this server does not work: {' '.join(str(error).split())} Ask those who run it.")
+def current_visitor() -> Visitor | None:
+    """Who is connected to this session at this moment, None for nobody known."""
+    return recognise(list(st.context.headers.items()), st.context.cookies)
 
 
-def _refuse(sentence: str) -> NoReturn:
-    tell_error(sentence)
-    st.stop()
+def _note_presence(visitor: Visitor) -> None:
+    """Note whose session this is, and say so to somebody who came in a tab of another person."""
+    context = get_script_run_ctx()
+    if "presence" not in st.session_state and context is not None:
+        st.session_state["presence"] = presences[context.session_id] = Presence(visitor)
+        if INSTEAD in st.context.headers:
+            st.info(
+                "Somebody else worked in this tab before. What they uploaded is theirs alone and is removed.",
+                icon=":material/person:",
+            )
+
+
+def known_author() -> str:
+    """The name of who works here, as the server knows it; "" where people say it themselves. Raises NotesError."""
+    if find_entrance() is Entrance.OPEN:
+        return ""
+    visitor = current_visitor()
+    if visitor is None:
+        raise NotesError(UNKNOWN)
+    return visitor.name[:LONGEST]
+
+
+def ask_author() -> str:
+    """Say by whom a note will be signed, or draw the field that asks; returns what was typed, else "".
+
+    Raises NotesError.
+    """
+    if author := known_author():
+        st.caption(f"Signed by {plain(author)}")
+        return ""
+    return str(st.text_input("Your name", st.session_state.get("author", ""), max_chars=LONGEST))
+
+
+def sign(typed: str) -> str:
+    """The name under a note that is written now: as the server knows it, else as it was typed. Raises NotesError."""
+    return known_author() or typed

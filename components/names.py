@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
+from components.access import ask_author, sign
 from components.plain_text import plain
 from components.telling_errors import tell_error
 from components.waiting import reading
@@ -54,10 +55,10 @@ def edit_name(info: ModelInfo, layer: str, concept: int) -> None:
     st.caption(f"Concept {concept} of {plain(layer)}. What do its reference samples have in common?")
     with st.form("name_form", border=False):
         name = st.text_input("Name", past[0].name if past else "", max_chars=LONGEST, placeholder="such as: blue disc")
-        author = st.text_input("Your name", st.session_state.get("author", ""), max_chars=LONGEST)
+        author = ask_author()
         if st.form_submit_button("Keep", type="primary", icon=":material/check:"):
             try:
-                notes.name_concept(info.digest, layer, concept, name, author)
+                notes.name_concept(info.digest, layer, concept, name, sign(author))
             except NotesError as error:
                 tell_error(error)
             else:
@@ -86,7 +87,9 @@ def draw_exchange(info: ModelInfo, layers: Sequence[Layer], names: Names) -> Non
         return
     try:
         with reading("the names", "names", lambda: st.session_state.update(imported_names=file.file_id)):
-            found = current_notes(info).import_names(info.digest, layers, file.getvalue(), open_names)
+            found = current_notes(info).import_names(
+                info.digest, layers, file.getvalue(), sign(st.session_state.get("author", "")), open_names
+            )
     except NotesError as error:
         tell_error(error)
         return

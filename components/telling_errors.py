@@ -10,12 +10,15 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from components.plain_text import plain
-from explainers.errors import LightboxError, SettingError
+from explainers.errors import LightboxError, LimitError, SettingError
+from explainers.events import tell
 from explainers.settings import settings
 
 
 def tell_error(error: LightboxError | str, icon: str = "error") -> None:
     """Say in a sentence what went wrong, which may quote names and is no Markdown."""
+    if isinstance(error, LightboxError):
+        tell("limit hit" if isinstance(error, LimitError) else "error told", type(error).__name__)
     st.error(plain(str(error)), icon=f":material/{icon}:")
 
 

@@ -13,6 +13,7 @@ from explainers.jobs import Passes, Progress, passes
 from explainers.questions import A, Question, R
 from explainers.relevance.concepts.tapes import TAPES
 from explainers.subjects import Network
+from explainers.under_way import computing
 from explainers.versions import versions
 
 
@@ -57,8 +58,9 @@ def identify(question: Question[A, R], about: A) -> str:
 
 def _answer(question: Question[A, R], about: A, progress: Progress) -> R:
     start = time.perf_counter()
-    found = question.answer(about, progress)
-    found.require_finite(question.title)
+    with computing(question.name, progress):
+        found = question.answer(about, progress)
+        found.require_finite(question.title)
     provenance: dict[str, Any] = {
         **about.description,
         "question": question.name,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from contextvars import ContextVar
+from typing import ClassVar
+from weakref import WeakSet
 
 from explainers.errors import LimitError
 
@@ -19,10 +21,14 @@ class Budget:
     is how much of the amount makes one of these.
     """
 
+    #: All budgets of this process.
+    every: ClassVar[WeakSet[Budget]] = WeakSet()
+
     def __init__(self, what: str, total: int, each: int, scale: int = 1) -> None:
         self.what, self.total, self.each, self.scale = what, total, each, scale
         self._held: Counter[str] = Counter()
         self._lock = threading.Lock()
+        self.every.add(self)
 
     def claim(self, amount: int, of: str | None = None) -> None:
         """Take an amount for an owner, by default whoever this thread works for; raises LimitError."""

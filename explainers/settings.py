@@ -88,6 +88,12 @@ class Settings:
     idle: int = 3600
     #: The header in which a proxy in front of the server says who somebody is, "" for none.
     user_header: str = ""
+    #: What whoever reads the metrics sends as a bearer token, "" to let only people in who may open the pages.
+    metrics_token: str = ""
+    #: Of which events a line is written: debug, info, warning, off.
+    log: str = "info"
+    #: How long computations under way may still take when the server is told to stop.
+    stop_seconds: int = 5
 
 
 @cache

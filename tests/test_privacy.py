@@ -228,13 +228,3 @@ def test_what_a_killed_server_left_is_removed_at_the_next_start_and_nothing_of_a
     living.kill()
     remove_leftovers.__wrapped__()
     assert Path(living.said[0]) not in folders()
-
-
-def test_a_server_that_is_told_who_people_are_lets_nobody_else_in(tmp_path: Path) -> None:
-    with running_app(tmp_path, LIGHTBOX_USER_HEADER="X-Remote-User") as address:
-        with open_session(address) as stranger:
-            stranger.run(finished)
-            assert "through a proxy that says who you are" in stranger.told
-            assert "efficientnet" not in stranger.told
-        with open_session(address, **{"X-Remote-User": "Ada"}) as ada:
-            ada.run(has_heatmap)

@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from components.access import sign
 from components.following import call_dialog, called_dialog
 from components.names import current_notes
 from components.plain_text import plain
@@ -90,7 +91,7 @@ def notes_of_picture(family: Family) -> Notes:
 
 def _draw_tag_button(notes: Notes, case: Case, tags: Sequence[Tag]) -> None:
     """Draw the button that tags the case as the last one was, or takes that off; the first time it asks how."""
-    word, author = st.session_state.get("last_tag", ""), st.session_state.get("author", "")
+    word, author = st.session_state.get("last_tag", ""), sign(st.session_state.get("author", ""))
     icon = ":material/label:"
     if not (word and author):
         st.button(
@@ -121,7 +122,7 @@ def _draw_tag_button(notes: Notes, case: Case, tags: Sequence[Tag]) -> None:
 def _tag(notes: Notes, case: Case, word: str, author: str, holds: bool) -> None:
     """Tag a case, or take the tag off, in a callback: the next press may end the page's run before it is drawn."""
     try:
-        notes.tag_samples([case.digest], word, author, holds=holds)
+        notes.tag_samples([case.digest], word, sign(author), holds=holds)
     except NotesError as error:
         tell_error(error)
 

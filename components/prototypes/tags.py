@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import streamlit as st
 
+from components.access import ask_author, sign
 from components.names import current_notes
 from components.plain_text import plain
 from components.prototypes.family import Family
@@ -35,13 +36,13 @@ def draw_tag_form(notes: Notes, samples: Sequence[str]) -> None:
         tag = st.text_input(
             "Tag", st.session_state.get("last_tag", ""), max_chars=LONGEST, placeholder="such as: band-aid, look again"
         )
-        author = st.text_input("Your name", st.session_state.get("author", ""), max_chars=LONGEST)
+        author = ask_author()
         words = f"Tag {len(samples):,} pictures" if len(samples) > 1 else "Tag this picture"
         if st.form_submit_button(words, type="primary", icon=":material/label:"):
             try:
                 if not tag.strip():
                     raise NotesError("A tag needs a word. Say what these pictures have in common.")
-                notes.tag_samples(samples, tag, author)
+                notes.tag_samples(samples, tag, sign(author))
             except NotesError as error:
                 tell_error(error)
             else:
@@ -57,7 +58,8 @@ def draw_tags_of(notes: Notes, tags: Sequence[Tag]) -> None:
                 f":material/label: **{plain(note.tag)}** · {plain(note.author)}, {note.date[:10]}", width="content"
             )
             if st.button("Take off", key=f"off-{note.sample}-{note.tag}", type="tertiary", icon=":material/close:"):
-                notes.tag_samples([note.sample], note.tag, note.author, holds=False)
+                author = st.session_state.get("author") or note.author
+                notes.tag_samples([note.sample], note.tag, sign(author), holds=False)
                 st.rerun()
 
 

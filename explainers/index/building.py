@@ -21,6 +21,7 @@ from explainers.index.store import Part, hold, require_recipe
 from explainers.jobs import Progress
 from explainers.results import Result
 from explainers.settings import settings
+from explainers.under_way import computing
 
 if TYPE_CHECKING:
     from explainers.graph.model import Model
@@ -73,7 +74,12 @@ def start(
     require_recipe(store, recipe)
     key = digest("index", str(store.resolve()), recipe.key, [write_sample(sample) for sample in samples])
     chunks = [samples[first : first + batch] for first in range(0, len(samples), batch)]
-    return builds().submit(key, lambda progress: build(model, chunks, store, recipe, cluster, progress))
+
+    def compute(progress: Progress) -> Built:
+        with computing("index", progress):
+            return build(model, chunks, store, recipe, cluster, progress)
+
+    return builds().submit(key, compute)
 
 
 def builds() -> Cache:
