@@ -4,7 +4,8 @@ import streamlit as st
 from starlette.middleware import Middleware
 
 from components.access import require_user
-from components.belongings import remove_leftovers, use, work_for_session
+from components.arrivals import Arrivals
+from components.belongings import use, work_for_session
 from components.class_proposal import tell_labels
 from components.finding import filter_workspace
 from components.navigation import choose_page, draw_beside
@@ -15,11 +16,10 @@ from components.theme import apply_theme, draw_icon
 from explainers.errors import LightboxError
 
 if __name__ != "__main__":  # `streamlit run` asks for the server, which then runs this file for each session
-    app = st.App(__file__, middleware=[Middleware(Policy)])
+    app = st.App(__file__, middleware=[Middleware(Policy), Middleware(Arrivals)])
 else:
     st.set_page_config(page_title="Lightbox", page_icon=draw_icon(), layout="wide")
     apply_theme()
-    remove_leftovers()
     page = choose_page()
     require_user()
     use()

@@ -113,7 +113,7 @@ def _read(entry: Sample | Picture, picture: Picture, reading: Reading) -> Pictur
             found, name=picture.name, label=picture.label, private=picture.private, again=picture.again
         )
         if picture.private:
-            own(known[key].digest)
+            own(known[key])
         while len(known) > KEPT:
             del known[next(iter(known))]
     return known[key]

@@ -243,8 +243,9 @@ def _waiting(what: str) -> Iterator[Callable[[], object]]:
 def _load(file: Any, settings: dict[str, Any]) -> Any:
     with _waiting("Opening the model and tracing its graph …") as waiting:
         model = sandbox.load(file.getvalue(), file.name, waiting, **settings)
-    own(model.info.digest)
-    return replace(model, info=replace(model.info, private=True))
+    model = replace(model, info=replace(model.info, private=True))
+    own(model)
+    return model
 
 
 def _draw_test(model: Any, pictures: Sequence[Sample | Picture]) -> None:
