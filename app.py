@@ -15,6 +15,15 @@ from components.telling_errors import tell_error
 from components.theme import apply_theme, draw_icon
 from explainers.errors import LightboxError
 
+
+def choose_workspace() -> Workspace:
+    """Draw the pickers of model and pictures; in a function, for what a run names beside it outlives the session."""
+    model = choose_model()
+    dataset = choose_pictures(model.info)
+    tell_labels(model, dataset)
+    return filter_workspace(Workspace(model, dataset, range(len(dataset.entries))))
+
+
 if __name__ != "__main__":  # `streamlit run` asks for the server, which then runs this file for each session
     app = st.App(__file__, middleware=[Middleware(Policy), Middleware(Arrivals)])
 else:
@@ -26,11 +35,7 @@ else:
     work_for_session()
     with st.sidebar:
         try:
-            model = choose_model()
-            dataset = choose_pictures(model.info)
-            tell_labels(model, dataset)
-            everything = Workspace(model, dataset, range(len(dataset.entries)))
-            st.session_state["workspace"] = filter_workspace(everything)
+            st.session_state["workspace"] = choose_workspace()
         except LightboxError as error:
             tell_error(error)
             st.stop()

@@ -186,6 +186,7 @@ def _watch() -> None:
         now = time.monotonic()
         if _remains or any(now - one.awake < WAKE for one in known):
             _attempt(memory.collect)
+        holdings.settle()
 
 
 def _attempt(act: Callable[[], object]) -> None:

@@ -26,7 +26,7 @@ def own_place() -> Path:
 
     Raises SettingError if something else stands in its place: a link, or what others own or may read.
     """
-    place = (MEMORY or Path(tempfile.gettempdir())) / f"lightbox-{os.getuid()}"
+    place = (MEMORY or Path(tempfile.gettempdir())) / f".lightbox-{os.getuid()}"
     with suppress(FileExistsError):
         place.mkdir(mode=0o700)
     found = place.lstat()
