@@ -5,7 +5,8 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from components.access import require_user
-from components.belongings import remove_leftovers, use, work_for_session
+from components.arrivals import Arrivals
+from components.belongings import use, work_for_session
 from components.class_proposal import tell_labels
 from components.finding import filter_workspace
 from components.navigation import choose_page, draw_beside
@@ -21,24 +22,30 @@ from components.theme import apply_theme, draw_icon
 from explainers.errors import LightboxError
 
 require_settings()
+
+
+def choose_workspace() -> Workspace:
+    """Draw the pickers of model and pictures; in a function, for what a run names beside it outlives the session."""
+    model = choose_model()
+    dataset = choose_pictures(model.info)
+    tell_labels(model, dataset)
+    return filter_workspace(Workspace(model, dataset, range(len(dataset.entries))))
+
+
 if __name__ != "__main__":  # `streamlit run` asks for the server, which then runs this file for each session
     routes = [Route("/healthz", tell_health), Route("/metrics", tell_metrics), Route("/login", log_in)]
-    app = st.App(__file__, lifespan=live, routes=routes, middleware=[Middleware(Policy), Middleware(Door)])
+    layers = [Middleware(kind) for kind in (Policy, Door, Arrivals)]
+    app = st.App(__file__, lifespan=live, routes=routes, middleware=layers)
 else:
     st.set_page_config(page_title="Lightbox", page_icon=draw_icon(), layout="wide")
     apply_theme()
     require_user()
-    remove_leftovers()
     page = choose_page()
     use()
     work_for_session()
     with st.sidebar:
         try:
-            model = choose_model()
-            dataset = choose_pictures(model.info)
-            tell_labels(model, dataset)
-            everything = Workspace(model, dataset, range(len(dataset.entries)))
-            st.session_state["workspace"] = filter_workspace(everything)
+            st.session_state["workspace"] = choose_workspace()
         except LightboxError as error:
             tell_error(error)
             st.stop()

@@ -127,6 +127,7 @@ def _read_again(entry: Sample | Picture, picture: Picture, how: Reading) -> Pict
         found = again(how)
     except ImageError as error:
         return str(error)
+    found = replace(found, name=picture.name, label=picture.label, private=picture.private, again=picture.again)
     if picture.private:
-        own(found.digest)
-    return replace(found, name=picture.name, label=picture.label, private=picture.private, again=picture.again)
+        own(found)
+    return found

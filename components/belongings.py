@@ -1,65 +1,122 @@
 """What a browser session brought: its own alone, and gone when the session has ended or was idle for long.
 
 Streamlit keeps the state of a session whose browser has gone until another one goes, so a thread of our own looks after
-those that brought something.
+all sessions that ran or sent something.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
+import logging
 import threading
 import time
-from contextlib import suppress
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from filelock import FileLock, Timeout
-from streamlit.runtime import get_instance
+from streamlit import runtime
+from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from components import sharing
-from explainers import asking, owners
+from components import browser_sessions, holdings, sharing
+from explainers import asking, labels, memory, owners
 from explainers.cache import Job
+from explainers.folders import PrivateFolder
+from explainers.images import Attachment
 from explainers.settings import settings
 
 #: For how long a browser may be away before its session has ended, and how often that is looked at, in seconds.
 GRACE = 10.0
 BEAT = 2.0
 
-#: Where folders of sessions lie, in memory if the system has a place for that, and how their names begin.
-PLACE = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
-PREFIX = "lightbox-"
+#: For how long what was removed is removed again, in seconds: a computation that was stopped may keep it once more.
+ECHO = 20.0
+
+#: For how long after somebody with uploads worked here garbage is looked for, in seconds.
+WAKE = 20.0
+
+#: What a session's state holds that follows from its model and pictures, and is made anew at the next run.
+DERIVED = (
+    *("arranged", "asked_about_all", "dataset", "evaluation", "filtered", "followed", "known", "labels_told"),
+    *("material", "read_otherwise", "thumbnails", "tiles", "workspace"),
+)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
 class Belongings:
-    """What one session brought: ``contents`` are the digests of its models and pictures; times are monotonic."""
+    """What one session brought: ``contents`` are the digests of its models and pictures; times are monotonic.
 
-    context: Any
+    ``used`` is inf where nobody has worked since the session was emptied. ``awake`` is when it last ran while it held
+    uploads.
+    """
+
+    session: str
+    app: AppSession | None
     used: float
     seen: float
+    awake: float = -inf
     contents: set[str] = field(default_factory=set)
 
 
+@dataclass(eq=False)
+class Remains:
+    """What is left to be removed of a session or an upload, until a time."""
+
+    until: float
+    contents: set[str]
+    jobs: list[Job[Any]] = field(default_factory=list)
+    folder: PrivateFolder | None = None
+
+
 _sessions: dict[str, Belongings] = {}
-_lock = threading.Lock()
+_remains: list[Remains] = []
+_lock = threading.RLock()
+_watched = threading.Lock()
 
 
-def own(*contents: str) -> None:
-    """Note the digests of models and pictures that this session brought, to be forgotten with it."""
-    context, now = get_script_run_ctx(), time.monotonic()
-    if context is None:  # a page that is run without a server
-        return
+def register(session: str) -> Belongings:
+    """Look after a session from now on, and count this moment as one in which it was used."""
+    app, now = browser_sessions.find_session(session), time.monotonic()
     with _lock:
-        if not _sessions:
-            threading.Thread(target=_watch, name="belongings", daemon=True).start()
-        known = _sessions.setdefault(context.session_id, Belongings(context, now, now))
-        known.contents.update(contents)
+        known = _sessions.setdefault(session, Belongings(session, app, now, now))
+        known.app, known.used = app or known.app, now
+    if _watched.acquire(blocking=False):
+        threading.Thread(target=_watch, name="belongings", daemon=True).start()
+    return known
+
+
+def own(*contents: Any) -> None:
+    """Count pictures, tables and models as this session's, to be forgotten with it; raises LimitError."""
+    if known := _current():
+        known.awake = time.monotonic()
+        known.contents.update(sharing.digest_of(one) for one in contents if not isinstance(one, Attachment))
+        for content in contents:
+            holdings.hold(content, known.session)
+
+
+def disown(*contents: str) -> None:
+    """Forget, by their digests, pictures and models that this session has removed, and all that follows from them."""
+    if known := _current():
+        known.awake = time.monotonic()
+        sharing.take_back(contents, known.session)
+        with _lock:
+            known.contents.difference_update(contents)
+            _remains.append(Remains(time.monotonic() + ECHO, set(contents)))
+    forget_derived()
+
+
+def forget_derived() -> None:
+    """Have this run make anew all that follows from models and pictures, for some of them are gone."""
+    for job in find_jobs(st.session_state):
+        job.cancel()
+    for key in DERIVED:
+        st.session_state.pop(key, None)
 
 
 def work_for_session() -> None:
@@ -69,13 +126,19 @@ def work_for_session() -> None:
 
 
 def use() -> None:
-    """Note that somebody works in this session; says so if it was idle for so long that its uploads are gone."""
-    context = get_script_run_ctx()
-    with _lock:
-        known = _sessions.get(context.session_id) if context else None
-        if known:
-            known.context, known.used = context, time.monotonic()
-    if st.session_state.pop("emptied", False):
+    """Note that somebody works in this session, and say what happened to its uploads meanwhile."""
+    emptied = st.session_state.pop("emptied", False)
+    if known := _current():
+        if known.contents:
+            known.awake = known.used
+        if emptied:  # the page is drawn anew, which nobody asked for
+            known.used = inf
+        if sharing.lost_something(known.session):
+            known.awake = time.monotonic()
+            forget_derived()
+        for sentence in holdings.refusals(known.session):
+            st.error(sentence, icon=":material/upload_file:")
+    if emptied:
         st.info(
             "Your uploads were removed, for nobody worked here for a while. Add them anew.", icon=":material/timer:"
         )
@@ -84,69 +147,119 @@ def use() -> None:
 def private_folder() -> Path:
     """A folder that nobody else may read and that goes with the session."""
     if "private_folder" not in st.session_state:
-        own()
+        _current()
         st.session_state["private_folder"] = PrivateFolder()
     folder: PrivateFolder = st.session_state["private_folder"]
     return Path(folder.name)
 
 
-class PrivateFolder(tempfile.TemporaryDirectory[str]):
-    """A folder of mode 0700 that is held as long as this process lives, see ``remove_leftovers``."""
+def settle_samples() -> None:
+    """Spare what everybody shares from the search for garbage, unless an upload would be spared with it."""
+    with _lock:
+        alone = not _remains and not any(known.contents for known in _sessions.values())
+    if alone:
+        memory.settle()
 
-    def __init__(self) -> None:
-        super().__init__(prefix=PREFIX, dir=PLACE)
-        self.holder = FileLock(Path(self.name) / "held", thread_local=False)  # another thread will let it go
-        self.holder.acquire()
+
+def find_jobs(state: Mapping[Any, Any]) -> list[Job[Any]]:
+    """List the computations that a session looks at."""
+    followed = [job for view in state.get("followed", {}).values() for job in view.values()]
+    return [*followed, *state.get("builds", {}).values()]
 
 
-@cache
-def remove_leftovers() -> None:
-    """Remove, once, the private folders that servers of this user left when they were killed: nobody holds them."""
-    for folder in PLACE.glob(f"{PREFIX}*"):
-        with suppress(OSError, Timeout):
-            if folder.lstat().st_uid == os.getuid():
-                with FileLock(folder / "held", timeout=0):
-                    shutil.rmtree(folder)
+def _current() -> Belongings | None:
+    """The belongings of the session that runs in this thread; None for a page that is run without a server."""
+    context = get_script_run_ctx()
+    return register(context.session_id) if context and runtime.exists() else None
 
 
 def _watch() -> None:
-    """Empty the sessions that have ended or were idle, until there are none left to look after."""
+    """Look after the sessions as long as the server runs."""
     while True:
         time.sleep(BEAT)
         with _lock:
-            over = {name for name, known in _sessions.items() if _is_over(name, known)}
-            ended = [_sessions.pop(name) for name in over]
-            last = not _sessions
-        for known in ended:
-            _empty(known)
-        if last:
-            return
+            known = list(_sessions.values())
+        for one in known:
+            _attempt(partial(_end, one) if _is_over(one) else partial(_tidy, one))
+        for left in list(_remains):
+            _attempt(partial(_remove, left))
+        now = time.monotonic()
+        if _remains or any(now - one.awake < WAKE for one in known):
+            _attempt(memory.collect)
+        holdings.settle()
 
 
-def _is_over(session: str, known: Belongings) -> bool:
+def _attempt(act: Callable[[], object]) -> None:
+    """Do something, and go on with what others left if that fails.
+
+    The log says where it failed but not the error's own words, which may name what somebody uploaded.
+    """
+    try:
+        act()
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        _log.error("%s at %s:%s while looking after sessions", type(error).__name__, place.filename, place.lineno)
+
+
+def _is_over(known: Belongings) -> bool:
     now = time.monotonic()
-    if get_instance().is_active_session(session):
+    if browser_sessions.is_connected(known.session):
         known.seen = now
     return now - known.seen > GRACE or now - known.used > settings().idle
 
 
-def _empty(known: Belongings) -> None:
-    """Stop what a session computes, and drop its files, its state and every result about what it brought."""
-    state, session, runtime = known.context.session_state, known.context.session_id, get_instance()
-    kept = state.filtered_state
-    sharing.withdraw(session)
-    jobs: list[Job[Any]] = [job for view in kept.get("followed", {}).values() for job in view.values()]
-    for job in (*jobs, *kept.get("builds", {}).values()):
+def _end(known: Belongings) -> None:
+    """Stop what a session runs and computes; once it has stopped, drop its files and its state."""
+    sharing.withdraw(known.session)
+    if known.app is None:
+        _take(known, {})
+        return
+    state = browser_sessions.read_state(known.app)
+    for job in find_jobs(state):
         job.cancel()
-        job.wait(GRACE)
-    for key in kept:
-        with suppress(KeyError):
-            del state[key]
-    state["emptied"] = True
-    runtime.uploaded_file_mgr.remove_session_files(session)
-    runtime.media_file_mgr.clear_session_refs(session)
-    runtime.media_file_mgr.remove_orphaned_files()
-    if "private_folder" in kept:
-        kept["private_folder"].cleanup()
-    for content in known.contents:
+
+    def act(app: AppSession) -> None:
+        browser_sessions.empty(app)
+        _take(known, state)
+
+    if not browser_sessions.at_rest(known.app, act):
+        browser_sessions.stop(known.app)
+    elif browser_sessions.is_connected(known.session):
+        browser_sessions.redraw(known.app)
+
+
+def _take(known: Belongings, state: Mapping[str, Any]) -> None:
+    """Let a session begin anew if its browser is there, and note what is left to be removed."""
+    now, session = time.monotonic(), known.session
+    browser_sessions.drop_files(session)
+    holdings.release_files(session)
+    with _lock:
+        del _sessions[session]
+        if browser_sessions.is_connected(session):
+            _sessions[session] = Belongings(session, known.app, inf, now)
+        _remains.append(Remains(now + ECHO, known.contents, find_jobs(state), state.get("private_folder")))
+
+
+def _tidy(known: Belongings) -> None:
+    """Drop what a session at rest keeps of the last run but one, where it holds uploads."""
+    now = time.monotonic()
+    if known.app is None or not (known.contents or now - known.awake < WAKE):
+        return
+    if not browser_sessions.at_rest(known.app, browser_sessions.tidy):
+        known.awake = now
+    holdings.release_files(known.session)
+
+
+def _remove(left: Remains) -> None:
+    """Forget all results about what is gone, and remove its folder once nothing writes there any more."""
+    with _lock:
+        others: Iterable[str] = {one for known in _sessions.values() for one in known.contents}
+    for content in left.contents.difference(others):
         asking.forget(content)
+    labels.forget()
+    left.jobs = [job for job in left.jobs if not job.done]
+    if not left.jobs and time.monotonic() > left.until:
+        _remains.remove(left)
+    if not left.jobs and left.folder is not None:
+        folder, left.folder = left.folder, None
+        folder.cleanup()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,17 +17,18 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 import sample_models
-from components.belongings import own
+from components.belongings import disown, own, settle_samples
 from components.plain_text import plain
-from components.sharing import draw_sharing_of_pictures, name_in_links, shared_models, shared_pictures
+from components.sharing import be_guest, draw_sharing_of_pictures, name_in_links, shared_models, shared_pictures
 from components.telling_errors import tell_error
 from components.understanding import understand
 from components.waiting import reading
 from explainers.cases.dataset import Dataset, collect
-from explainers.errors import ImageError
+from explainers.errors import ImageError, LimitError
 from explainers.images import Attachment, Contents, Kept, Picture, Sample, Samples, find, read_contents, read_folder
 from explainers.images.contents import find_attachments
 from explainers.images.formats import ACCEPTED
+from explainers.index.samples import Upload
 from explainers.info import ModelInfo
 from explainers.settings import settings
 from sample_models import SampleModel
@@ -107,7 +108,7 @@ def uploaded_models() -> dict[str, Any]:
 
 def keep_model(model: Any) -> None:
     """Keep an uploaded model for this session and choose it."""
-    own(model.info.digest)
+    own(model)
     uploaded_models()[model.info.name] = model
     st.session_state["chosen_model"] = model.info.name
 
@@ -120,11 +121,16 @@ def open_sample(name: str) -> Any:
     """
     prepare(name)
     with _opening:
-        return sample_models.load(name)
+        model = sample_models.load(name)
+        settle_samples()
+        return model
 
 
 def choose_model() -> Any:
     """Draw the model picker; returns the chosen model."""
+    if st.session_state.get("model_file") is None:  # it was removed, or its page was left
+        st.session_state.pop("tested", None)
+        st.session_state.pop("proposals", None)
     samples, shared = sample_models.models(), shared_models()
     uploads = offer_uploads(shared)
     names = [*samples, *uploads]
@@ -148,6 +154,8 @@ def choose_model() -> Any:
     if chosen in uploads:
         link = name_in_links(uploads[chosen].info.digest)
         say_in_link("model", link if link in shared else "")
+        if chosen in shared:
+            be_guest()
         return uploads[chosen]
     say_in_link("model", chosen)
     return draw_sample_model(samples[chosen])
@@ -202,6 +210,7 @@ def choose_pictures(info: ModelInfo) -> Dataset:
     if source == YOURS:
         return _keep(understand(yours.pictures, yours.attachments, info))
     if source == SHARED:
+        be_guest()
         return _keep(understand(shared, (), info))
     if source == FOLDER and root:
         return _keep(understand(*_list_folder(root), info))
@@ -302,17 +311,19 @@ def read_uploads(files: Sequence[UploadedFile], folder: Sequence[UploadedFile]) 
     known: dict[str, Contents | str] = st.session_state.setdefault("read_files", {})
     packed = " ".join(file.file_id for file in folder)
     wanted = {file.file_id: file for file in files} | ({packed: None} if folder else {})
-    for gone in set(known) - set(wanted):
-        del known[gone]
+    gone = [known.pop(key) for key in set(known) - set(wanted)]
     for key, file in wanted.items():
         if key not in known:
             name = file.name if file else "the folder"
             try:
                 with reading(name, key, partial(_stop, key, name)):
                     known[key] = found = read_contents(file.getvalue(), name) if file else _read_folder(folder)
-                own(*(picture.digest for picture in found.pictures))
-            except ImageError as error:
+                own(*found.pictures, *found.attachments)
+            except (ImageError, LimitError) as error:
                 known[key] = str(error)
+    if gone:
+        kept, removed = (find_digests(contents) for contents in (known.values(), gone))
+        disown(*removed - kept)
     for one in known.values():
         if isinstance(one, str):
             tell_error(one, "broken_image")
@@ -328,6 +339,11 @@ def _stop(key: str, name: str) -> None:
     st.session_state["read_files"][key] = f"Reading {name} was stopped. Remove it, and add it anew to have it read."
 
 
+def find_digests(contents: Iterable[Contents | str]) -> set[str]:
+    """The digests of all pictures that files hold."""
+    return {picture.digest for one in contents if isinstance(one, Contents) for picture in one.pictures}
+
+
 def join(found: Sequence[Contents]) -> Contents:
     """Put what several files hold together."""
     return Contents(
@@ -339,6 +355,8 @@ def join(found: Sequence[Contents]) -> Contents:
 
 def open_picture(entry: Sample | Picture) -> Picture:
     """Give the picture of a strip's entry; those on the server are read once for everybody."""
+    if isinstance(entry, Upload):  # of an index of uploads, which nothing holds when their session has ended
+        return entry.read()
     return entry if isinstance(entry, Picture) else _kept.read(entry)
 
 

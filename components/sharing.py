@@ -12,6 +12,7 @@ from typing import Any
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from components import browser_sessions
 from explainers.images import Picture
 from explainers.info import ModelInfo
 
@@ -22,7 +23,15 @@ MEANING = (
 
 #: Models and pictures by the session that shares them and their digests.
 _shares: dict[tuple[str, str], Any] = {}
+#: The sessions that have chosen what others share, and those of them that have lost some of it since.
+_guests: set[str] = set()
+_losers: set[str] = set()
 _lock = threading.Lock()
+
+
+def digest_of(content: Any) -> str:
+    """The digest of a picture or model."""
+    return str(content.digest if isinstance(content, Picture) else content.info.digest)
 
 
 def shared_models() -> Mapping[str, Any]:
@@ -47,7 +56,36 @@ def may_be_in_links(info: ModelInfo) -> bool:
 
 def withdraw(session: str) -> None:
     """Share nothing of a session any more."""
-    _take_back([digest for owner, digest in list(_shares) if owner == session], session)
+    take_back([digest for owner, digest in list(_shares) if owner == session], session)
+    with _lock:
+        _guests.discard(session)
+        _losers.discard(session)
+
+
+def be_guest() -> None:
+    """Note that this session works with what others share."""
+    with _lock:
+        _guests.add(_session())
+
+
+def lost_something(session: str) -> bool:
+    """Tell once whether what a session works with was taken back."""
+    with _lock:
+        lost = session in _losers
+        _losers.discard(session)
+    return lost
+
+
+def take_back(digests: Collection[str], session: str) -> None:
+    """Share something no more; the pages of all that work with it are drawn anew, without it."""
+    with _lock:
+        taken = [_shares.pop((session, digest)) for digest in digests if (session, digest) in _shares]
+        losers = _guests - {session} if taken else set[str]()
+        _losers.update(losers)
+        _guests.difference_update(losers)
+    for loser in losers:
+        if app := browser_sessions.find_session(loser):
+            browser_sessions.redraw(app)
 
 
 def draw_sharing_of_model(model: Any) -> None:
@@ -60,7 +98,7 @@ def draw_sharing_of_pictures(pictures: Sequence[Picture]) -> None:
     contents, own = {picture.digest: picture for picture in pictures}, _session()
     with _lock:
         shared = [digest for (owner, digest), one in _shares.items() if owner == own and isinstance(one, Picture)]
-    _take_back(set(shared) - set(contents), own)
+    take_back(set(shared) - set(contents), own)
     if contents:
         _draw(contents, "these pictures with the names of their files", "them", "share_pictures")
 
@@ -69,7 +107,7 @@ def _draw(contents: Mapping[str, Any], what: str, it: str, key: str) -> None:
     meaning, own = MEANING.format(what=what, it=it), _session()
     if all((own, digest) in _shares for digest in contents):
         st.caption(f":material/group: {meaning}")
-        st.button("Take back", icon=":material/group_off:", key=key, on_click=_take_back, args=(list(contents), own))
+        st.button("Take back", icon=":material/group_off:", key=key, on_click=take_back, args=(list(contents), own))
     else:
         st.button(
             "Share with everybody on this server", icon=":material/group_add:", key=key, help=meaning,
@@ -80,12 +118,6 @@ def _draw(contents: Mapping[str, Any], what: str, it: str, key: str) -> None:
 def _share(contents: Mapping[str, Any], session: str) -> None:
     with _lock:
         _shares.update({(session, digest): content for digest, content in contents.items()})
-
-
-def _take_back(digests: Collection[str], session: str) -> None:
-    with _lock:
-        for digest in digests:
-            _shares.pop((session, digest), None)
 
 
 def _contents() -> list[Any]:

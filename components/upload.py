@@ -258,8 +258,9 @@ def _waiting(what: str) -> Iterator[tuple[Callable[[], object], Callable[[str], 
 def _load(file: Any, settings: dict[str, Any]) -> Any:
     with _waiting("Opening the model and tracing its graph …") as (waiting, tell):
         model = sandbox.load(file.getvalue(), file.name, waiting, tell, **settings)
-    own(model.info.digest)
-    return replace(model, info=replace(model.info, private=True))
+    model = replace(model, info=replace(model.info, private=True))
+    own(model)
+    return model
 
 
 def _draw_test(model: Any, pictures: Sequence[Sample | Picture]) -> None:

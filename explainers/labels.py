@@ -125,6 +125,12 @@ def _read(label: str, names: tuple[str, ...], kind: str) -> Meaning:
     return Meaning(frozenset(there), frozenset(unknown - there), tuple(strange))
 
 
+def forget() -> None:
+    """Forget the names and labels that were asked about last, which somebody may have uploaded."""
+    _places.cache_clear()
+    _read.cache_clear()
+
+
 def says_nothing(name: str, kind: str) -> bool:
     """Tell whether a name says that none of a model's findings is there; "" says nothing of classes, too."""
     return not name or (kind == FINDINGS and loosen(name) in NOTHING)

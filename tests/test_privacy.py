@@ -17,7 +17,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
 
-from components.belongings import PLACE, PREFIX, PrivateFolder, remove_leftovers
+from explainers.folders import MEMORY, PREFIX, PrivateFolder, own_place, remove_leftovers
 from tests.conftest import running_app
 from tests.picture_files import save
 from tests.test_sharing import figures, has_heatmap, visit
@@ -141,7 +141,7 @@ def finished(messages: list[ForwardMsg]) -> bool:
 
 def folders() -> set[Path]:
     """Private folders of sessions."""
-    return set(PLACE.glob(f"{PREFIX}*"))
+    return set(own_place().glob(f"{PREFIX}*"))
 
 
 def traces(*places: Path) -> list[str]:
@@ -211,7 +211,7 @@ def test_an_index_of_uploads_is_private_and_in_memory_and_goes_with_its_session(
             wait_until(lambda: any(list(folder.rglob("shard.json")) for folder in folders() - before))
             (folder,) = folders() - before
             assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-            assert folder.parent == Path("/dev/shm")
+            assert folder.parent == own_place() and MEMORY in folder.parents
             assert not traces(tmp_path)
         wait_until(lambda: folder not in folders())
 
@@ -222,9 +222,9 @@ def test_what_a_killed_server_left_is_removed_at_the_next_start_and_nothing_of_a
         one.live(1, 0)
     assert killed.kill()
     assert {Path(one.said[0]) for one in (killed, living)} <= folders()
-    remove_leftovers.__wrapped__()
+    remove_leftovers()
     assert Path(killed.said[0]) not in folders()
     assert Path(living.said[0]) in folders()
     living.kill()
-    remove_leftovers.__wrapped__()
+    remove_leftovers()
     assert Path(living.said[0]) not in folders()

@@ -35,9 +35,18 @@ def write_sample(sample: Sample) -> str:
     return json.dumps(describe(sample))
 
 
-@lru_cache(maxsize=32)
 def name_samples(samples: tuple[Sample, ...]) -> str:
-    """Name samples on the server, changed files anew; the same ones are asked about at every run of a page."""
+    """Name samples, changed files anew; the same ones of the server are asked about at every run of a page."""
+    private = any(isinstance(one, Upload) for one in samples)  # which nothing may hold when its session has ended
+    return _name(samples) if private else _name_public(samples)
+
+
+@lru_cache(maxsize=32)
+def _name_public(samples: tuple[Sample, ...]) -> str:
+    return _name(samples)
+
+
+def _name(samples: tuple[Sample, ...]) -> str:
     return digest(*map(write_sample, samples), *(str(one.stamp) for one in samples if isinstance(one, File)))
 
 
