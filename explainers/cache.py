@@ -16,9 +16,11 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cache as remember
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from explainers.breakdown import strip
 from explainers.disk import Disk
 from explainers.errors import CancelledError
 from explainers.jobs import STOPPED, Passes, Progress, Task, Workers, at_hand, passes
@@ -198,15 +200,8 @@ class Cache:
         elif here:
             self._run(key, compute, computation, durable)
         elif start:
-            self._workers.add(
-                Task(
-                    lambda: self._run(key, compute, computation, durable),
-                    owner.get(),
-                    later=urgency > 0,
-                    upload=bool(about),
-                    over=lambda: computation.started,
-                )
-            )
+            run = partial(self._run, key, compute, computation, durable)
+            self._workers.add(Task(run, owner.get(), urgency > 0, bool(about), lambda: computation.started))
         return job
 
     def _join(self, key: str, about: Collection[str], urgency: int) -> tuple[_Computation[Any], bool]:
@@ -265,6 +260,7 @@ class Cache:
             computation.progress(0, 0)
             result = self._fetch(key, compute, computation.progress, durable)
         except BaseException as error:  # whatever it is goes to those who wait, not to the worker thread
+            strip(error)
             self._end(key, computation)
             with self._lock:
                 self._counters.cancelled += isinstance(error, CancelledError)

@@ -2,46 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._subclasses.fake_tensor import FakeTensorMode
-
-from explainers.graph.model import Model
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """Bytes for one image: the most that a forward pass holds at once (``peak``), and all its values (``total``)."""
+    """Bytes for one image: the most that a forward pass holds at once (``peak``), and all its values (``total``).
+
+    Both are 0 where only the numbers tell.
+    """
 
     peak: int
     total: int
 
+    @property
+    def forward(self) -> int:
+        """Bytes of a pass without gradients: as much again as its values is what operators need to work with."""
+        return 2 * self.peak
 
-def footprint(model: Model) -> Footprint:
-    """Measure a model once by a run without numbers, and remember it on the model."""
-    found: Footprint = model.remember("footprint", lambda: measure(model))
-    return found
+    @property
+    def tape(self) -> int:
+        """Bytes of a tape and of the relevance passes on it: values, denominators, and relevance on its way."""
+        return 2 * self.total + self.peak
 
 
-def measure(model: Model) -> Footprint:
-    """Run the program on one image without numbers, as ``Model.run`` does; views of one storage count once."""
-    preprocessing = model.info.preprocessing
+def measure(
+    shape: Sequence[int],
+    plan: Sequence[tuple[fx.Node, Sequence[fx.Node]]],
+    compute: Callable[[fx.Node, Mapping[fx.Node, Any]], Any],
+) -> Footprint:
+    """Run a program on one image without numbers, by ``Model.plan``; views of one storage count once."""
     values: dict[fx.Node, Any] = {}
     held, seen, peak = dict[fx.Node, dict[int, int]](), dict[int, int](), 0
     kept = []  # without numbers they cost nothing, and no identity is given twice
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        inputs = torch.zeros(1, preprocessing.channels, *preprocessing.size)
-        for node, spent in model.plan(frozenset(), frozenset()):
-            values[node] = inputs if node.op == "placeholder" else model.compute(node, values)
-            kept.append(values[node])
-            held[node] = {} if node.op == "get_attr" else storages(values[node])
-            seen |= held[node]
-            peak = max(peak, sum({key: size for one in held.values() for key, size in one.items()}.values()))
-            for old in spent:
-                del values[old], held[old]
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+            inputs = torch.zeros(1, *shape)
+            for node, spent in plan:
+                values[node] = inputs if node.op == "placeholder" else compute(node, values)
+                kept.append(values[node])
+                held[node] = {} if node.op == "get_attr" else storages(values[node])
+                seen |= held[node]
+                peak = max(peak, sum({key: size for one in held.values() for key, size in one.items()}.values()))
+                for old in spent:
+                    del values[old], held[old]
+    except (DataDependentOutputException, DynamicOutputShapeException):
+        return Footprint(0, 0)
     return Footprint(peak, sum(seen.values()))
 
 

@@ -73,7 +73,8 @@ def start(
     require_recipe(store, recipe)
     key = digest("index", str(store.resolve()), recipe.key, [write_sample(sample) for sample in samples])
     chunks = [samples[first : first + batch] for first in range(0, len(samples), batch)]
-    return builds().submit(key, lambda progress: build(model, chunks, store, recipe, cluster, progress))
+    about = (model.info.digest,) if model.info.private else ()
+    return builds().submit(key, lambda progress: build(model, chunks, store, recipe, cluster, progress), about=about)
 
 
 def builds() -> Cache:
