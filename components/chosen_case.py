@@ -11,6 +11,7 @@ import streamlit as st
 from components import controls
 from components.adjusting import adjust
 from components.finding import draw_none
+from components.following import answer
 from components.headline import draw_empty
 from components.metadata import draw_metadata
 from components.prediction import draw_prediction
@@ -18,7 +19,7 @@ from components.session import Workspace, current_workspace, open_picture
 from components.strip import choose_picture
 from explainers.images import Picture
 from explainers.info import ModelInfo
-from explainers.predictions import Prediction, predict, prefetch
+from explainers.predictions import Predict, Prediction, prefetch
 from explainers.questions import Question
 from explainers.regions import Region
 from explainers.subjects import Case, Input
@@ -80,8 +81,7 @@ def choose_case() -> ChosenCase:
     index = choose_picture(workspace)
     with st.sidebar:
         picture = adjust(pictures[index], open_picture(pictures[index]))
-    with st.spinner("Asking the model …"):
-        prediction = predict(model, picture)
+    prediction = answer("prediction", Predict(), Input(model, picture), "Asking the model")
     with st.sidebar:
         draw_prediction(model.info, prediction)
         wanted, versus = controls.choose_output(model.info, prediction)

@@ -15,7 +15,7 @@ from components.belongings import use
 from components.telling_errors import tell_error
 from explainers.asking import ask, identify
 from explainers.cache import Job
-from explainers.errors import LightboxError
+from explainers.errors import CancelledError, LightboxError
 from explainers.questions import A, Question, R
 
 #: How long a page waits before it shows progress, and then from one look at it to the next, in seconds. A press that
@@ -91,6 +91,33 @@ def finished(jobs: Collection[Job[Any]], words: str) -> bool:
                 tell_error(error)
             return False
     return True
+
+
+def answer(view: str, question: Question[A, R], about: A, words: str) -> R:
+    """Give the answer that a page cannot go on without; shows that it waits, with a way to stop, if that takes long.
+
+    Raises what answering raises. Where it was stopped the page ends, with a way to start again.
+    """
+    (job,) = follow(view, [(question, about)])
+    place = st.empty()
+    if not wait([job]):
+        with place.container():
+            bar = st.empty()
+            st.button("Stop", icon=":material/stop:", key=f"stop-{view}", on_click=job.cancel)
+        while not job.done:
+            bar.progress(job.progress, f"{words} …")
+            wait([job], TICK)
+        place.empty()
+    try:
+        return job.result()
+    except CancelledError:
+        with place.container():
+            st.info("Stopped before the end.")
+            st.button("Start again", icon=":material/refresh:", key=f"again-{view}", on_click=forget, args=(job,))
+        st.stop()
+    except LightboxError:
+        forget(job)  # the next run tries again
+        raise
 
 
 def begin_anew() -> None:

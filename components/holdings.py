@@ -15,7 +15,7 @@ from typing import Any
 from streamlit.runtime import get_instance
 
 from explainers.errors import LimitError
-from explainers.memory import collect, measure
+from explainers.footprint import collect, measure
 from explainers.owners import Budget
 from explainers.settings import settings
 

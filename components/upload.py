@@ -12,6 +12,7 @@ import streamlit as st
 
 import sample_models
 from components.belongings import own
+from components.following import answer
 from components.panels import tell_cut
 from components.plain_text import plain
 from components.prediction import draw_prediction
@@ -23,9 +24,10 @@ from explainers.images import Picture, Sample
 from explainers.isolation import hearing
 from explainers.opening import open_class_names
 from explainers.outputs import BINARY, KINDS, MAPS, NUMBERS, describe_other, fitting_kinds, name_outputs
-from explainers.predictions import predict
+from explainers.predictions import Predict
 from explainers.preprocessing import INTERPOLATIONS, Preprocessing
 from explainers.proposal import Proposal
+from explainers.subjects import Input
 
 HELP = """**What can be uploaded**
 
@@ -273,7 +275,7 @@ def _draw_test(model: Any, pictures: Sequence[Sample | Picture]) -> None:
     with right:
         if cut := tell_cut(model.info, picture):
             st.caption(cut)
-        draw_prediction(model.info, predict(model, picture))
+        draw_prediction(model.info, answer("test", Predict(), Input(model, picture), "Asking the model"))
         st.caption(
             "Does this make sense? If not, check architecture, normalisation and class names above and test again."
         )

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
+from explainers.breakdown import telling_breakdown
 from explainers.cache import Cache, Job, code_digest, current_cache, digest, shared_cache
 from explainers.errors import SelectionError
 from explainers.jobs import Passes, Progress, passes
@@ -20,8 +21,9 @@ from explainers.versions import versions
 def ask(question: Question[A, R], about: A, *, cache: Cache | None = None, urgency: int = 0) -> Job[R]:
     """Ask a question; its answer is computed once, however many ask, and nothing of an upload reaches the disk.
 
-    ``urgency`` 1 lets others go first. What is asked within another answer is there when this returns. Raises
-    SelectionError if the question cannot be asked of the model.
+    ``urgency`` 1 lets others go first. What is asked within another answer is there when this returns. Whatever breaks
+    down in answering is a ComputationError of the job. Raises SelectionError if the question cannot be asked of the
+    model.
     """
     about = about.narrow(question.subject)  # type: ignore[assignment]  # which is A
     if isinstance(about, Network) and (reason := question.unsuitable(about.info)):
@@ -58,7 +60,7 @@ def identify(question: Question[A, R], about: A) -> str:
 
 def _answer(question: Question[A, R], about: A, progress: Progress) -> R:
     start = time.perf_counter()
-    with computing(question.name, progress):
+    with computing(question.name, progress), telling_breakdown(question.title):
         found = question.answer(about, progress)
         found.require_finite(question.title)
     provenance: dict[str, Any] = {

@@ -9,19 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cache as remember
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from explainers.breakdown import strip
 from explainers.disk import Disk
 from explainers.errors import CancelledError
-from explainers.jobs import Passes, Progress, Workers, passes
+from explainers.jobs import STOPPED, Passes, Progress, Task, Workers, at_hand, passes
+from explainers.owners import owner
 from explainers.results import Result
 from explainers.settings import Settings, settings
 
@@ -73,8 +76,9 @@ class _Computation(Generic[R]):
     future: Future[R] = field(default_factory=Future)
     progress: Progress = field(default_factory=Progress)
     about: frozenset[str] = frozenset()
+    owner: str = ""
     waiting: int = 0
-    urgency: int = 0
+    queued: set[tuple[str, int]] = field(default_factory=set)
     started: bool = False
     kept: bool = True
 
@@ -120,11 +124,16 @@ class Job(Generic[R]):
         return True
 
     def then(self, call: Callable[[R], object]) -> None:
-        """Call with the result once it is there; nothing is called after an error."""
+        """Call with the result once it is there, for whoever this thread works; nothing is called after an error."""
+        asking = owner.get()
 
         def pass_on(future: Future[R]) -> None:
             if future.exception() is None:
-                call(self.result())
+                token = owner.set(asking)
+                try:
+                    call(self.result())
+                finally:
+                    owner.reset(token)
 
         self._computation.future.add_done_callback(pass_on)
 
@@ -137,7 +146,8 @@ class Cache:
     """Results by key in memory (least recently used out first), with a disk tier that processes share.
 
     ``folder`` is the disk tier, None for none; only results asked for with ``durable`` reach it. Limits are in bytes.
-    A computation may ask for what it needs: that is computed in its own thread, unless another one is at it.
+    What one owner asked about uploads takes half of the memory at most; then the owner's least recently used results
+    leave. A computation may ask for what it needs: that is computed in its own thread, unless another one is at it.
     """
 
     def __init__(
@@ -151,6 +161,8 @@ class Cache:
         self.memory_limit = memory_limit
         self._results: OrderedDict[str, Result] = OrderedDict()
         self._about: dict[str, frozenset[str]] = {}
+        self._owners: dict[str, str] = {}
+        self._held: Counter[str] = Counter()
         self._under_way: dict[str, _Computation[Any]] = {}
         self._lock = threading.Lock()
         self._counters = Counters()
@@ -186,28 +198,29 @@ class Cache:
                 return _finished(self._results[key])  # type: ignore[arg-type]  # equal keys name results of one kind
             computation, start = self._join(key, about, urgency)
         job = Job(computation, _once(lambda: self._leave(key, computation)))
-        if needed_by := _at_work.get():
-            needed_by[1].need(job.cancel)
+        if needed_by := at_hand.get():
+            needed_by.need(job.cancel)
             self._run(key, compute, computation, durable)
             while not job.wait(BEAT):
-                needed_by[1].check()
+                needed_by.check()
         elif here:
             self._run(key, compute, computation, durable)
         elif start:
-            self._workers.add(lambda: self._run(key, compute, computation, durable), urgency)
+            run = partial(self._run, key, compute, computation, durable)
+            self._workers.add(Task(run, owner.get(), urgency > 0, bool(about), lambda: computation.started))
         return job
 
     def _join(self, key: str, about: Collection[str], urgency: int) -> tuple[_Computation[Any], bool]:
-        """Find the computation under way or note a new one; tells whether to queue it, or to queue it further ahead."""
+        """Find the computation under way or note a new one; tells whether to queue it for this owner and urgency."""
         computation = self._under_way.get(key)
         if computation is None:
-            computation = self._under_way[key] = _Computation(about=frozenset(about), urgency=urgency)
-            start = True
+            computation = self._under_way[key] = _Computation(about=frozenset(about), owner=owner.get())
         else:
             self._counters.joined += 1
-            start = urgency < computation.urgency and not computation.started
-            computation.urgency = min(urgency, computation.urgency)
         computation.waiting += 1
+        place = owner.get(), urgency
+        start = not computation.started and place not in computation.queued
+        computation.queued.add(place)
         return computation, start
 
     def get(self, key: str, compute: Callable[[Progress], R], *, durable: bool = False) -> R:
@@ -235,8 +248,14 @@ class Cache:
             abandoned = computation.waiting == 0 and not computation.future.done()
             if abandoned and self._under_way.get(key) is computation:
                 del self._under_way[key]
+            unbegun = abandoned and not computation.started
+            if unbegun:
+                computation.started = True
+                self._counters.cancelled += 1
         if abandoned:  # not within the lock, for this leaves what the computation needs, too
             computation.progress.cancel()
+        if unbegun:
+            computation.future.set_exception(CancelledError(STOPPED))
 
     def _run(self, key: str, compute: Callable[[Progress], R], computation: _Computation[R], durable: bool) -> None:
         with self._lock:
@@ -247,16 +266,17 @@ class Cache:
             computation.progress(0, 0)
             result = self._fetch(key, compute, computation.progress, durable)
         except BaseException as error:  # whatever it is goes to those who wait, not to the worker thread
+            strip(error)
             self._end(key, computation)
             with self._lock:
                 self._counters.cancelled += isinstance(error, CancelledError)
                 self._counters.errors += not isinstance(error, CancelledError)
-            with _working(None):
+            with _working(None, None):
                 computation.future.set_exception(error)
         else:
             self._keep(key, result, computation)
             self._end(key, computation)
-            with _working(None):  # who is told of the result may ask for more, which nothing here needs
+            with _working(None, None):  # who is told of the result may ask for more, which nothing here needs
                 computation.future.set_result(result)
 
     def _end(self, key: str, computation: _Computation[Any]) -> None:
@@ -268,7 +288,7 @@ class Cache:
         if self._disk is None or not durable:
             return self._compute(compute, progress)
         # Who holds a stripe and waits for another could wait for a process that does the same the other way round.
-        with nullcontext() if _at_work.get() else self._disk.hold(key, progress.check):
+        with nullcontext() if at_hand.get() else self._disk.hold(key, progress.check):
             found = self._disk.read(key)
             if found is not None:
                 with self._lock:
@@ -282,7 +302,7 @@ class Cache:
         counts = Passes()
         token = passes.set(counts)
         try:
-            with _working((self, progress)):
+            with _working(self, progress):
                 result = compute(progress)
             with self._lock:
                 kind = type(result).__name__
@@ -304,34 +324,50 @@ class Cache:
                 self._drop(key)
             self._results[key], self._about[key] = result, computation.about
             self._counters.bytes += result.nbytes
+            if computation.about:
+                self._owners[key] = computation.owner
+                self._held[computation.owner] += result.nbytes
+                self._evict(computation.owner)
             while self._counters.bytes > self.memory_limit and self._results:
                 self._drop(next(iter(self._results)))
                 self._counters.evictions += 1
             self._counters.entries = len(self._results)
 
+    def _evict(self, of: str) -> None:
+        """Drop what one owner's uploads hold above half of the memory; whoever has no name shares it with nobody."""
+        own = (key for key in [*self._results] if self._owners.get(key) == of)
+        while of and self._held[of] > self.memory_limit // 2:
+            self._drop(next(own))
+            self._counters.evictions += 1
+
     def _drop(self, key: str) -> None:
-        self._counters.bytes -= self._results.pop(key).nbytes
+        size = self._results.pop(key).nbytes
+        self._counters.bytes -= size
         del self._about[key]
+        if (of := self._owners.pop(key, None)) is not None:
+            self._held[of] -= size
+            if not self._held[of]:
+                del self._held[of]
         self._counters.entries = len(self._results)
 
 
-#: For whom this thread computes: a cache, and the progress of the computation at hand; None where it computes nothing.
-_at_work: ContextVar[tuple[Cache, Progress] | None] = ContextVar("at_work", default=None)
+#: The cache for which this thread computes; None where it computes nothing.
+_at_work: ContextVar[Cache | None] = ContextVar("at_work", default=None)
 
 
 @contextmanager
-def _working(work: tuple[Cache, Progress] | None) -> Iterator[None]:
-    token = _at_work.set(work)
+def _working(cache: Cache | None, progress: Progress | None) -> Iterator[None]:
+    work, hand = _at_work.set(cache), at_hand.set(progress)
     try:
         yield
     finally:
-        _at_work.reset(token)
+        at_hand.reset(hand)
+        _at_work.reset(work)
 
 
 def current_cache() -> Cache:
     """The cache for which this thread computes, where it does; else that of this process."""
-    work = _at_work.get()
-    return work[0] if work else shared_cache()
+    return _at_work.get() or shared_cache()
 
 
 def shared_cache() -> Cache:
@@ -343,7 +379,7 @@ def shared_cache() -> Cache:
 @remember
 def _open_cache() -> Cache:
     chosen = settings()
-    return Cache(chosen.cache, chosen.memory, chosen.disk)
+    return Cache(chosen.cache, chosen.memory, chosen.disk, chosen.workers)
 
 
 def _finished(result: R) -> Job[R]:

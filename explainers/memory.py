@@ -1,77 +1,91 @@
-"""How much memory things take, and giving back what nobody holds. Free of torch at import."""
+"""What the values of the passes under way take in memory, within what the server allows for all of them. Free of torch.
+
+A pass takes its bytes before it begins and waits in turn while others hold them. It holds nothing while it waits, and
+what runs within a pass is counted with it, so nobody waits for ever.
+"""
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import threading
-import time
+from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from contextvars import ContextVar
 
-import numpy as np
+from explainers.errors import ComputationError
+from explainers.jobs import check
+from explainers.settings import settings
 
-from explainers.images import Attachment, Picture
+#: How often a pass that waits looks whether it was stopped, in seconds.
+BEAT = 0.2
 
-if TYPE_CHECKING:
-    from explainers.graph.model import Model
+#: How many images go through the network at once; more costs memory and gains no time on a CPU.
+IMAGES_PER_PASS = 16
 
-#: Garbage is collected again only after so many seconds, and so many times as long as it took.
-PAUSE, SHARE = 4.0, 20
-
-_collecting = threading.Lock()
-_next = 0.0
-
-
-def measure(content: Picture | Attachment | Model) -> Iterator[tuple[Any, int]]:
-    """List the parts that an upload holds in memory, each with its bytes; parts may be shared with other uploads."""
-    if isinstance(content, Attachment):
-        yield content, len(content.data)
-    elif isinstance(content, Picture):
-        for pixels in (content.pixels, content.bands):
-            if pixels is not None:
-                whole = find_whole(pixels)
-                yield whole, whole.nbytes
-    else:
-        yield content.program, count_tensors(content)
+MIB = 2**20
 
 
-def find_whole(pixels: np.ndarray) -> np.ndarray:
-    """The array whose memory a view shows."""
-    while isinstance(pixels.base, np.ndarray):
-        pixels = pixels.base
-    return pixels
+class PassMemory:
+    """Bytes that passes hold together, given out in the order in which they were asked for."""
+
+    def __init__(self) -> None:
+        self.held = 0
+        self.most = 0
+        self._turns: deque[object] = deque()
+        self._change = threading.Condition()
+
+    @property
+    def limit(self) -> int:
+        """How many bytes all passes together may hold."""
+        return settings().pass_memory
+
+    @property
+    def share(self) -> int:
+        """How many bytes a pass of several images is cut to, so that two find place beside each other."""
+        return self.limit // 2
+
+    @contextmanager
+    def hold(self, size: int) -> Iterator[None]:
+        """Hold bytes for a pass, once others have given back enough.
+
+        Raises ComputationError for more than there is, CancelledError if the computation is stopped meanwhile.
+        """
+        if _within.get():
+            yield
+            return
+        if size > self.limit:
+            raise ComputationError(
+                f"One pass of this model takes {size // MIB:,} MiB, and all passes together may take "
+                f"{self.limit // MIB:,} MiB here. Choose a smaller model, or ask who runs the server for a greater "
+                "LIGHTBOX_PASS_MEMORY."
+            )
+        self._take(size)
+        token = _within.set(True)
+        try:
+            yield
+        finally:
+            _within.reset(token)
+            with self._change:
+                self.held -= size
+                self._change.notify_all()
+
+    def _take(self, size: int) -> None:
+        turn = object()
+        with self._change:
+            self._turns.append(turn)
+            try:
+                while self._turns[0] is not turn or self.held + size > self.limit:
+                    self._change.wait(BEAT)
+                    check()
+                self.held += size
+                self.most = max(self.most, self.held)
+            finally:
+                self._turns.remove(turn)
+                self._change.notify_all()
 
 
-def count_tensors(model: Model) -> int:
-    """The bytes of all weights and buffers of a model, those that several share once."""
-    from explainers.graph.model import constant
+#: Whether this thread is within a pass that holds its memory already.
+_within: ContextVar[bool] = ContextVar("within", default=False)
 
-    program = model.program
-    storages = [constant(program, node).untyped_storage() for node in program.graph.find_nodes(op="get_attr")]
-    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
-
-
-def collect(soon: bool = False) -> bool:
-    """Free what nobody holds any more, which graphs and errors hold in circles; tells whether that was done.
-
-    Everybody waits meanwhile, so it is left out shortly after the last time; ``soon`` does it all the same.
-    """
-    global _next
-    with _collecting:
-        start = time.monotonic()
-        if start < _next and not soon:
-            return False
-        gc.collect()
-        with suppress(AttributeError, OSError):  # elsewhere than on Linux
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
-        end = time.monotonic()
-        _next = end + max(PAUSE, SHARE * (end - start))
-    return True
-
-
-def settle() -> None:
-    """Count all there is now as staying for ever, so that it is looked through no more when garbage is collected."""
-    collect(soon=True)
-    gc.freeze()
+#: What the passes of this process hold.
+PASS_MEMORY = PassMemory()

@@ -6,8 +6,8 @@ import argparse
 import sys
 
 from explainers.errors import LightboxError
-from sample_models import models
 from explainers.settings import settings
+from sample_models import models
 
 
 def main(arguments: list[str] | None = None) -> int:

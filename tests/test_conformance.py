@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from explainers.attribution.batch import IMAGES_PER_PASS, Batch
+from explainers.attribution.batch import Batch
 from explainers.attribution.method import Scores, choose_layer, make_method, methods
 from explainers.errors import CancelledError, SelectionError
 from explainers.graph.export import export, graph_digest, weights_digest
 from explainers.graph.model import Model
 from explainers.jobs import Passes, Progress, passes
+from explainers.memory import IMAGES_PER_PASS
 from explainers.preprocessing import Preprocessing
 from explainers.targets import Target
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float, Int
 
 from explainers.jobs import Progress
+from explainers.memory import IMAGES_PER_PASS, PASS_MEMORY
 from explainers.targets import Target
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
     #: Makes the inputs at which to differentiate from the indices of steps and of images.
     Points = Callable[[Index, Index], Float[Tensor, "pair channel height width"]]
-
-#: How many images go through the network at once; more costs memory and gains no time on a CPU.
-IMAGES_PER_PASS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +53,7 @@ class Batch:
         return [self.targets[place] for place in image.tolist()]
 
     def score(self, inputs: Float[Tensor, "pair channel height width"], image: Index) -> Float[Tensor, " pair"]:
-        """Score inputs for the targets of the images they come from, in one forward pass without gradients."""
+        """Score inputs for the targets of the images they come from, without gradients, in one pass if that fits."""
         from explainers.graph.model import score
 
         return score(self.model(inputs), self.choose(image))
@@ -70,11 +68,18 @@ class Batch:
     def differentiate(
         self, inputs: Float[Tensor, "pair channel height width"], image: Index, operators: Operators | None = None
     ) -> Float[Tensor, "pair channel height width"]:
-        """Differentiate the scores of inputs by the inputs, in one forward and one backward pass."""
+        """Differentiate the scores of inputs by the inputs, in one forward and one backward pass, or parts that fit."""
+        import torch
+
         from explainers.graph.model import gradient, score
 
-        inputs = inputs.detach().requires_grad_()
-        return gradient(score(self.model.run(inputs, operators=operators)[0], self.choose(image)), inputs)
+        each, found = self.model.footprint.total, []
+        for part in chunks(len(inputs), self.model.images_at_once(each)):
+            points, own = inputs[part.start : part.stop].detach().requires_grad_(), image[part.start : part.stop]
+            with PASS_MEMORY.hold(each * len(part)):
+                outputs = self.model.run(points, operators=operators)[0]
+                found.append(gradient(score(outputs, self.choose(own)), points))
+        return torch.cat(found)
 
     def sum_gradients(
         self, points: Points, weights: Float[Tensor, " step"], operators: Operators | None = None

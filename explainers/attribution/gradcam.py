@@ -11,6 +11,7 @@ from jaxtyping import Float
 from explainers.attribution.batch import Batch
 from explainers.attribution.method import Method, Scores, choose_layer
 from explainers.info import Layer, ModelInfo
+from explainers.memory import PASS_MEMORY
 from explainers.parameters import parameter
 
 if TYPE_CHECKING:
@@ -47,9 +48,11 @@ class GradCam(Method):
         layers = self.candidates(batch.model.info)
         maps = []
         for _, image in batch.sweep(1):
-            outputs, kept = batch.model.run(batch.inputs[image].requires_grad_(), keep={layer.node for layer in layers})
-            values = [kept[layer.node] for layer in layers]
-            slopes = gradients(score(outputs, batch.choose(image)), values)
+            with PASS_MEMORY.hold(batch.model.footprint.total * len(image)):
+                inputs = batch.inputs[image].requires_grad_()
+                outputs, kept = batch.model.run(inputs, keep={layer.node for layer in layers})
+                values = [kept[layer.node] for layer in layers]
+                slopes = gradients(score(outputs, batch.choose(image)), values)
             place = find_informed(slopes, layers)
             maps.append(weigh_channels(values[place].detach(), slopes[place], layers[place]))
         note = "" if self.layer else f"The layer shown is {layers[place].name}, the last one with the score's gradient."

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from jaxtyping import Float
 
-from explainers.attribution.batch import IMAGES_PER_PASS, Batch, chunks
+from explainers.attribution.batch import Batch, chunks
 from explainers.attribution.method import Method, Scores
 from explainers.attribution.perturbation import cover, masked_scores, random_seed
+from explainers.memory import IMAGES_PER_PASS
 from explainers.parameters import parameter
 
 if TYPE_CHECKING:

@@ -56,11 +56,16 @@ class SmoothGrad(Method):
         import torch
 
         inputs, generator = batch.inputs, torch.Generator().manual_seed(self.seed)
-        noise = torch.randn(self.samples, *inputs.shape[1:], generator=generator)
+        noise = (torch.randn(inputs.shape[1:], generator=generator) for _ in range(self.samples))
+        drawn: dict[int, Tensor] = {}  # that of the steps at hand, for all of it may take more than the passes
         spread = self.noise * (inputs.amax((1, 2, 3)) - inputs.amin((1, 2, 3))).view(-1, 1, 1, 1)
         weights = torch.full((self.samples,), 1 / self.samples)
 
         def disturb(step: Index, image: Index) -> Float[Tensor, "pair channel height width"]:
-            return inputs[image] + spread[image] * noise[step]
+            steps = step.tolist()
+            for old in [old for old in drawn if old < steps[0]]:
+                del drawn[old]
+            drawn.update({new: next(noise) for new in dict.fromkeys(steps) if new not in drawn})
+            return inputs[image] + spread[image] * torch.stack([drawn[place] for place in steps])
 
         return Scores(batch.sum_gradients(disturb, weights))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
@@ -15,13 +16,19 @@ import torch.fx.experimental.symbolic_shapes
 from jaxtyping import Float
 from torch import Tensor, fx
 
+from explainers.breakdown import OPERATOR
 from explainers.errors import SelectionError
+from explainers.graph.footprint import Footprint, measure
 from explainers.info import Layer, ModelInfo
-from explainers.jobs import passes
+from explainers.jobs import Progress, at_hand, passes
+from explainers.memory import IMAGES_PER_PASS, PASS_MEMORY
 from explainers.regions import pixels_of, region_mask
 from explainers.targets import Target
 
 aten = torch.ops.aten
+
+#: How long one operator may take for the images that go through together, in seconds: no stop is heard meanwhile.
+SECONDS = 0.7
 
 Operators = Mapping[Any, Callable[..., Any]]
 Plan = tuple[tuple[fx.Node, tuple[fx.Node, ...]], ...]
@@ -40,9 +47,10 @@ class Model:
     derived: dict[Hashable, Any] = field(default_factory=dict, repr=False)  # what ``remember`` made
 
     def __call__(self, inputs: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch *output"]:
-        """Run the whole program, without gradients."""
+        """Run the whole program, without gradients, on as many images at once as ``images_at_once`` allows."""
         with torch.no_grad():
-            return self.run(inputs)[0]
+            parts = [self.run(part)[0] for part in torch.split(inputs, self.images_at_once(self.footprint.forward))]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def run(
         self,
@@ -56,14 +64,26 @@ class Model:
 
         ``given`` holds values of nodes by name: what only they need is not computed again, so a run may start in any
         layer (leave ``inputs`` out then). ``operators`` replaces ATen operators by other functions for this run.
-        Counts as one forward pass. Gradients flow where the caller has them enabled.
+        Counts as one forward pass. Gradients flow where the caller has them enabled; who keeps many values or wants
+        gradients holds the memory for them, see ``PassMemory``. A stop is heard between two operators, on the way back
+        as well: raises CancelledError.
         """
-        given = given or {}
-        operators = operators or {}
+        if inputs is None or torch.is_grad_enabled():
+            return self._run(inputs, keep, given or {}, operators or {})
+        with PASS_MEMORY.hold(self.footprint.forward * len(inputs)):
+            return self._run(inputs, keep, given or {}, operators or {})
+
+    def _run(
+        self, inputs: Tensor | None, keep: Collection[str], given: Mapping[str, Tensor], operators: Operators
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         values: dict[fx.Node, Any] = {}
         kept: dict[str, Tensor] = {}
         ends = frozenset(given), frozenset(keep)
+        progress, slowest = at_hand.get(), 0.0
         for node, spent in self.remember(ends, partial(self.plan, *ends)):
+            if progress is not None:
+                progress.check()
+            start = time.perf_counter()
             if node.name in given:
                 values[node] = given[node.name]
             elif node.op == "placeholder":
@@ -71,15 +91,43 @@ class Model:
                 values[node] = inputs.contiguous(memory_format=torch.channels_last) if inputs is not None else None
             else:
                 values[node] = self.compute(node, values, operators)
+            slowest = max(slowest, time.perf_counter() - start)
+            if progress is not None:
+                listen(values[node], progress)
             if node.name in keep:
                 kept[node.name] = values[node]
             for old in spent:
                 del values[old]
         output: Tensor = values[self.output_node]
+        self._note_speed(slowest / max(1, len(output)))
         if (counts := passes.get(None)) is not None:
             counts.forward += 1
             counts.images += len(output)
         return output, kept
+
+    def _note_speed(self, seconds: float) -> None:
+        """Note how long the slowest operator took for one image; the least of all passes, for others may interrupt."""
+        self.derived["slowest"] = min(seconds, self.derived.get("slowest", seconds))
+
+    @property
+    def footprint(self) -> Footprint:
+        """What the values of a pass take for one image, in bytes."""
+        shape = self.info.preprocessing.channels, *self.info.preprocessing.size
+        found: Footprint = self.remember(
+            "footprint", lambda: measure(shape, self.plan(frozenset(), frozenset()), self.compute)
+        )
+        return found
+
+    def images_at_once(self, size: int, most: int = IMAGES_PER_PASS) -> int:
+        """How many images of ``size`` bytes each go through together, IMAGES_PER_PASS at most.
+
+        No more than fit into a pass's share of the memory, and than the slowest operator takes SECONDS for. Where only
+        the numbers tell how large the values are, one.
+        """
+        by_memory = PASS_MEMORY.share // size if size else 1
+        slowest = self.derived.get("slowest", 0.0)
+        by_time = int(SECONDS / slowest) if slowest else most
+        return max(1, min(most, by_memory, by_time))
 
     def compute(self, node: fx.Node, values: Mapping[fx.Node, Any], operators: Operators | None = None) -> Any:
         """Read a constant, or call an operator on the values before it."""
@@ -92,7 +140,11 @@ class Model:
         arguments, keywords = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
         if target == aten.batch_norm.default and target not in operators and torch.is_grad_enabled():
             return normalise(*arguments, **keywords)
-        return operators.get(target, target)(*arguments, **keywords)
+        try:
+            return operators.get(target, target)(*arguments, **keywords)
+        except Exception as error:
+            error.add_note(f"{OPERATOR}{target}")
+            raise
 
     def remember(self, key: Hashable, derive: Callable[[], Any]) -> Any:
         """Read what follows from the model alone, made once; two threads may make the same at once."""
@@ -136,6 +188,12 @@ class Model:
     def output_node(self) -> fx.Node:
         """The node whose value is the model's output."""
         return self.program.graph.output_node().all_input_nodes[0]
+
+
+def listen(value: Any, progress: Progress) -> None:
+    """Hear a stop when a gradient comes back to a value."""
+    if isinstance(value, Tensor) and value.requires_grad:
+        value.register_hook(lambda gradient: progress.check())  # type: ignore[no-untyped-call]
 
 
 def normalise(

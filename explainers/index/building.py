@@ -74,12 +74,13 @@ def start(
     require_recipe(store, recipe)
     key = digest("index", str(store.resolve()), recipe.key, [write_sample(sample) for sample in samples])
     chunks = [samples[first : first + batch] for first in range(0, len(samples), batch)]
+    about = (model.info.digest,) if model.info.private else ()
 
     def compute(progress: Progress) -> Built:
         with computing("index", progress):
             return build(model, chunks, store, recipe, cluster, progress)
 
-    return builds().submit(key, compute)
+    return builds().submit(key, compute, about=about)
 
 
 def builds() -> Cache:

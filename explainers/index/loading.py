@@ -29,6 +29,12 @@ class Loaded:
     inputs: Float32[np.ndarray, "sample channel height width"]
     unreadable: Sequence[str]
 
+    def split(self, size: int) -> Iterator[Loaded]:
+        """Cut them into parts of at most ``size`` pictures; what could not be read stays out."""
+        for first in range(0, len(self.samples), size):
+            part = slice(first, first + size)
+            yield Loaded(self.samples[part], self.digests[part], self.inputs[part], ())
+
 
 def load(preprocessing: Preprocessing, known: Container[tuple[str, str]], samples: Sequence[Sample]) -> Loaded:
     """Read pictures and prepare those that are new, each once."""

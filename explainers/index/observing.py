@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float32
 
+from explainers.breakdown import telling_breakdown
 from explainers.errors import SelectionError
 from explainers.graph.model import Model
 from explainers.index.loading import Loaded
@@ -42,7 +43,24 @@ def make_recipe(model: Model, layers: Sequence[str], name: str, epsilon: float, 
 
 
 def observe(model: Model, recipe: Recipe, loaded: Loaded) -> Block:
-    """Compute the rows of pictures that were read; counts the passes.
+    """Compute the rows of pictures that were read, as many at once as their tape may have memory; counts the passes."""
+    size = model.images_at_once(model.footprint.tape, most=len(loaded.samples))
+    with telling_breakdown(f"The index of {model.info.name}"):
+        return join([observe_part(model, recipe, part) for part in loaded.split(size)])
+
+
+def join(blocks: Sequence[Block]) -> Block:
+    """Put the rows of blocks behind one another."""
+    if len(blocks) == 1:
+        return blocks[0]
+    table = pd.concat([block.table for block in blocks], ignore_index=True)
+    return Block(
+        table, {key: np.concatenate([block.values[key] for block in blocks], axis=1) for key in blocks[0].values}
+    )
+
+
+def observe_part(model: Model, recipe: Recipe, loaded: Loaded) -> Block:
+    """Compute the rows of pictures from one tape.
 
     A picture has a row for each decision on it: one for its class; of several findings one for each, there or not.
     Where the true class is known and not the one predicted, these pictures alone go through the network once more,

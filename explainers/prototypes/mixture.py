@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.mixture import GaussianMixture
 
+from explainers.jobs import check
 from explainers.results import Result
 
 #: Most prototypes, the least share and number of samples for each; samples to choose their number and to fit them by.
@@ -68,5 +69,6 @@ def measure_bic(
 
 
 def _fit(points: Float[np.ndarray, "sample dimension"], count: int, floor: float, seed: int) -> Any:
+    check()
     mixture = GaussianMixture(count, covariance_type="tied", reg_covar=floor, random_state=seed, max_iter=500)
     return mixture.fit(points)

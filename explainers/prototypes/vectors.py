@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from explainers.errors import ComputationError, SelectionError
 from explainers.index.subjects import IndexLayer
-from explainers.jobs import Progress
+from explainers.jobs import Progress, check
 from explainers.questions import Question
 from explainers.results import Result
 
@@ -165,6 +165,7 @@ def fit_space(vectors: Float[np.ndarray, "sample concept"], count: int, seed: in
             f"The concept relevances of all {len(vectors)} samples are alike. Choose another layer, or index images "
             "that differ."
         )
+    check()
     parts = PCA(count, random_state=seed).fit(vectors)
     floor = FLOOR * float(parts.explained_variance_.mean())
     space = Space(parts.mean_, parts.components_, 0.0, 0.0, floor)
@@ -189,5 +190,6 @@ def batches(
 ) -> Iterator[tuple[slice, Float[np.ndarray, "part concept"]]]:
     """Normalise the relevances of all or some rows, a few thousand at a time, each with its place among the rows."""
     for start in range(0, len(relevance) if rows is None else len(rows), BATCH):
+        check()
         part = slice(start, start + BATCH)
         yield part, normalise(relevance[part if rows is None else rows[part]])

@@ -11,9 +11,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, fx
 
+from explainers.breakdown import OPERATOR
 from explainers.errors import SelectionError
 from explainers.graph.model import Model
-from explainers.jobs import passes
+from explainers.jobs import check, passes
+from explainers.memory import PASS_MEMORY
 from explainers.relevance.composites import Assignment, Composite, assign, choose_composite, composite
 from explainers.relevance.elementary import approximate
 from explainers.relevance.operators import RULES
@@ -78,7 +80,7 @@ def propagate(
     if (counts := passes.get(None)) is not None:
         counts.backward += 1
     route = Route.find(model, assign(model, rules), begin, ends)
-    with torch.no_grad():
+    with torch.no_grad(), PASS_MEMORY.hold(model.footprint.tape * tape.batch):
         walked = [walk(tape, route, part, masks, account) for part in torch.split(seeds, seeds_at_once(tape, route))]
     return Pass(
         {name: torch.cat([found[node] for found, _ in walked]) for name, node in ends.items()},
@@ -144,6 +146,7 @@ def walk(
     arrivals: Arrivals = {route.nodes[0]: {0: [Relevance(seeds)]}}
     found = {}
     for node in route.nodes:
+        check()
         outputs = {place: gather(parts) for place, parts in arrivals.pop(node, {}).items()}
         if node in masks:
             outputs = {place: Relevance(part.total * masks[node]) for place, part in outputs.items()}
@@ -168,9 +171,13 @@ def visit(step: Step) -> Iterator[tuple[fx.Node, int, Relevance]]:
         yield source, place, step.relevance
     else:
         rule = RULES.get(step.node.target) or RULES.get(str(step.node.target), approximate)
-        for source, part in rule(step):
-            if source in step.sources:
-                yield source, 0, part
+        try:
+            for source, part in rule(step):
+                if source in step.sources:
+                    yield source, 0, part
+        except Exception as error:
+            error.add_note(f"{OPERATOR}{step.node.target}")
+            raise
 
 
 def gather(parts: Sequence[Relevance]) -> Relevance:

@@ -12,12 +12,10 @@ from torch import Tensor, fx
 
 from explainers.errors import SelectionError
 from explainers.graph.model import Model, constant
+from explainers.memory import PASS_MEMORY
 from explainers.relevance.convolutions import CONVOLUTION, Kernel
 
 aten = torch.ops.aten
-
-#: How many bytes of activations and denominators a tape may hold before it recomputes instead.
-BUDGET = 2 << 30
 
 #: What a tape over its budget computes again rather than stores: one cheap step from a value that it keeps.
 CHEAP = frozenset(
@@ -77,17 +75,19 @@ class Tape:
         return made
 
 
-def record(model: Model, inputs: Float[Tensor, "batch channel height width"], budget: int = BUDGET) -> Tape:
+def record(model: Model, inputs: Float[Tensor, "batch channel height width"], budget: int | None = None) -> Tape:
     """Run the model forward once, without gradients, and keep what the rules need; counts as one forward pass.
 
-    Over ``budget`` bytes, outputs of cheap operators are left out and computed again when a rule reads them.
+    Over ``budget`` bytes, by default a pass's share of the memory, outputs of cheap operators are left out and computed
+    again when a rule reads them.
     """
+    budget = PASS_MEMORY.share if budget is None else budget
     nodes = [node for node in model.program.graph.nodes if node.op in ("placeholder", "call_function")]
 
     def convolve(values: Tensor, weight: Tensor, *rest: Any, **named: Any) -> Tensor:
         return Kernel(model, weight).forward(CONVOLUTION, values, *rest, **named)
 
-    with torch.no_grad():
+    with torch.no_grad(), PASS_MEMORY.hold(model.footprint.total * len(inputs)):
         kept: dict[str, Any] = model.run(
             inputs.contiguous(memory_format=torch.channels_last),
             keep=frozenset(node.name for node in nodes),

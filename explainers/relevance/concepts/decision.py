@@ -11,6 +11,7 @@ from torch import Tensor
 
 from explainers.errors import SelectionError
 from explainers.graph.model import score
+from explainers.memory import PASS_MEMORY
 from explainers.regions import Region
 from explainers.relevance.composites import Composite
 from explainers.relevance.concepts.units import Concepts
@@ -65,12 +66,18 @@ class Decision:
     def heatmaps(
         self, concepts: Concepts, chosen: Sequence[int], region: Region = ()
     ) -> Float[Tensor, "concept batch height width"]:
-        """The conditional heatmap of each chosen concept, all in one pass from their layer down.
+        """The conditional heatmap of each chosen concept, in one pass from their layer down, of very many in a few.
 
         With a ``region`` only the concepts' places in it count: a condition on neurons instead of channels.
         """
-        seeds = concepts.keep(self.values(concepts), self.local(concepts, region), chosen)
-        return relevance(self.tape, seeds, rules=self.rules, start=concepts.layer.node).sum(2)
+        values, local = self.values(concepts), self.local(concepts, region)
+        each = values.nbytes + self.tape.value(self.tape.model.input_node).nbytes
+        size = max(1, PASS_MEMORY.share // 4 // each)
+        parts = []
+        for first in range(0, max(1, len(chosen)), size):
+            seeds = concepts.keep(values, local, chosen[first : first + size])
+            parts.append(relevance(self.tape, seeds, rules=self.rules, start=concepts.layer.node).sum(2))
+        return torch.cat(parts)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Tapes:
     """Tapes by model and picture, in memory alone; the least recently used leave first when bytes exceed the limit.
 
     Safe to use from any thread; a tape asked for by several is recorded once. Whoever works on a tape that leaves
-    keeps it until the end.
+    keeps it until the end. One that alone exceeds the limit is not kept.
     """
 
     def __init__(self, limit: int = LIMIT) -> None:
@@ -45,7 +45,7 @@ class Tapes:
             self._slots.move_to_end(key)
         with slot.lock:
             tape = slot.tape = slot.tape or record(self.limit)
-        self._trim()
+        self._trim(key)
         return tape
 
     def forget(self, part: str) -> None:
@@ -59,9 +59,12 @@ class Tapes:
         """The bytes that all tapes hold at this moment; they grow with the questions asked of them."""
         return sum(slot.tape.bytes for slot in list(self._slots.values()) if slot.tape)
 
-    def _trim(self) -> None:
+    def _trim(self, key: tuple[str, ...]) -> None:
         with self._lock:
-            while len(self._slots) > 1 and self.bytes > self.limit:
+            slot = self._slots.get(key)
+            if slot and slot.tape and slot.tape.bytes > self.limit:
+                del self._slots[key]
+            while self._slots and self.bytes > self.limit:
                 self._slots.popitem(last=False)
 
 
