@@ -23,7 +23,7 @@ from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from components import browser_sessions, holdings, sharing
-from explainers import asking, labels, memory, owners
+from explainers import asking, footprint, labels, owners
 from explainers.cache import Job
 from explainers.folders import PrivateFolder
 from explainers.images import Attachment
@@ -158,7 +158,7 @@ def settle_samples() -> None:
     with _lock:
         alone = not _remains and not any(known.contents for known in _sessions.values())
     if alone:
-        memory.settle()
+        footprint.settle()
 
 
 def find_jobs(state: Mapping[Any, Any]) -> list[Job[Any]]:
@@ -185,7 +185,7 @@ def _watch() -> None:
             _attempt(partial(_remove, left))
         now = time.monotonic()
         if _remains or any(now - one.awake < WAKE for one in known):
-            _attempt(memory.collect)
+            _attempt(footprint.collect)
         holdings.settle()
 
 

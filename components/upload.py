@@ -75,7 +75,7 @@ def _read_names(file: Any) -> tuple[str, ...]:
     known: dict[str, tuple[str, ...]] = st.session_state.setdefault("read_names", {})
     if file.file_id not in known:
         known.clear()
-        with _waiting("Reading the class names …") as waiting, hearing(waiting):
+        with _waiting("Reading the class names …") as (waiting, _), hearing(waiting):
             known[file.file_id] = open_class_names(file.getvalue(), file.name)
     return known[file.file_id]
 
