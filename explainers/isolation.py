@@ -27,6 +27,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from explainers import errors
+from explainers.confinement import environment
 from explainers.errors import LightboxError
 from explainers.owners import owner
 from explainers.settings import settings
@@ -189,7 +190,7 @@ class Zygote:
             [sys.executable, "-m", "explainers.zygote", str(theirs.fileno()), module],
             pass_fds=[theirs.fileno()],
             cwd=Path(__file__).parents[1],
-            env=os.environ | SINGLE,
+            env=environment("/nonexistent") | SINGLE,  # it needs no folder of its own
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # what a file makes a decoder say may hold what is in the file

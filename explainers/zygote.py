@@ -5,7 +5,6 @@ It reads no file itself, has one thread, and ends when the server does.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import os
@@ -24,8 +23,6 @@ from explainers.settings import settings
 #: How many files a process may be given, besides its connection and what it is told.
 FILES = 8
 
-PR_SET_PDEATHSIG = 1
-
 
 def main() -> None:
     """Fork a process whenever the server asks for one, until it closes its end."""
@@ -34,26 +31,25 @@ def main() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that have ended
     gc.collect()
     gc.freeze()  # so that collecting later does not copy what all share
+    zygote = os.getpid()
     while True:
         message, files, _, _ = socket.recv_fds(control, MESSAGE, FILES + 2)
         if not message:
             return
         if os.fork() == 0:
             control.close()
-            serve(*files)
+            serve(zygote, *files)
         for file in files:
             os.close(file)
 
 
-def serve(connection: int, *files: int) -> None:
+def serve(zygote: int, connection: int, *files: int) -> None:
     """Do one job, whatever comes of it, and end."""
     code = 1
     try:
-        parent = os.getppid()
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() == parent:
-            work(socket.socket(fileno=connection), *files)
-            code = 0
+        confinement.end_with(zygote)
+        work(socket.socket(fileno=connection), *files)
+        code = 0
     finally:
         os._exit(code)
 
@@ -65,6 +61,7 @@ def work(server: socket.socket, told: int, *files: int) -> None:
     adopt(request["settings"])
     function = find(request["function"])
     confinement.limit(request["memory"], request["seconds"])
+    confinement.confine()
     try:
         for answer in function(files, **request["arguments"]):
             send(server, answer)

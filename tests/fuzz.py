@@ -7,7 +7,9 @@ of it or refuse it in a sentence; anything else is a finding.
 
 from __future__ import annotations
 
+import os
 import pickle
+import signal
 import sys
 import tempfile
 import time
@@ -35,6 +37,14 @@ from tests import model_files, onnx_files, picture_files, table_files
 LAYERS = (Layer("conv1", "conv1", "Conv2d", (8, 4, 4), "channels first", (4, 4)),)
 NAMES = b'layer;concept;name;author;date\nconv1;3;hair;Ada;2026-01-31T12:00:00Z\nconv1;4;"a; b";Ben;2026-02-01\n'
 SETTINGS = b'memory = 5\nupload_seconds = 7\ncache = "/somewhere"\nnotes = "/else"\n'
+
+
+#: How many seconds of a processor an input may take, and how many times as long a reader may not be heard of.
+BUSY, STUCK = 10, 6
+
+
+class BusyError(BaseException):
+    """An input takes too long; of a kind that no reader catches."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ def targets() -> dict[str, Target]:
     checkpoint = model_files.saved(weights)
     found = {
         f"picture: {name}": Target(data, partial(read_contents, file_name="a"))
-        for name, data in picture_files.SEEDS.items()
+        for name, data in (picture_files.SEEDS | picture_files.further_seeds()).items()
     }
     found |= {
         "safetensors": Target(safetensors.torch.save(weights), model),
@@ -122,6 +132,9 @@ def damaged(draw: st.DrawFn, content: bytes) -> bytes:
     place = st.one_of(st.integers(0, len(data) - 1), st.integers(0, min(len(data), 700) - 1))
     for where, value in draw(st.lists(st.tuples(place, st.integers(0, 255)), max_size=8)):
         data[where] = value
+    if draw(st.integers(0, 3)) == 0:
+        where, length = draw(place), draw(st.sampled_from(picture_files.LENGTHS))
+        data[where : where + 4] = length.to_bytes(4)
     if draw(st.booleans()):
         source = draw(st.sampled_from([content, *(target.content for target in targets().values())]))
         start, end = draw(st.integers(0, len(source))), draw(st.integers(0, 200))
@@ -138,11 +151,18 @@ def answer(target: Target, data: bytes) -> str:
         target.open(data)
     except LightboxError as error:
         return str(error)
+    except BusyError:
+        raise AssertionError(f"It keeps its reader busy for more than {BUSY} seconds") from None
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
     return "Read."
 
 
-def fuzz(name: str, count: int, start: int = 0) -> None:
-    """Read ``count`` damaged inputs of one target; raises what its reader raised, with the smallest such input."""
+def fuzz(name: str, count: int, start: int = 0, begin: Callable[[bytes], object] = len) -> None:
+    """Read ``count`` damaged inputs of one target; raises what its reader raised, with the smallest such input.
+
+    ``begin`` is told each input before it is read.
+    """
     target = targets()[name]
 
     @seed(start)
@@ -152,6 +172,7 @@ def fuzz(name: str, count: int, start: int = 0) -> None:
     )  # fmt: skip
     @given(data=damaged(target.content))
     def check(data: bytes) -> None:
+        begin(data)
         told = answer(target, data)
         assert told.endswith(".")
         assert told.isprintable()
@@ -159,17 +180,56 @@ def fuzz(name: str, count: int, start: int = 0) -> None:
     check()
 
 
+def fuzz_apart(name: str, count: int, start: int = 0) -> str:
+    """Fuzz a target in a process of its own; returns what was found, "" for nothing.
+
+    An input that keeps its reader busy for too long is a finding, as one is that ends the process: the smallest such.
+    """
+    with tempfile.NamedTemporaryFile() as place, tempfile.NamedTemporaryFile() as told:
+        if (child := os.fork()) == 0:
+            os._exit(work_apart(name, count, start, Path(place.name), Path(told.name)))
+        until = time.monotonic() + BUSY * STUCK
+        known, code = b"", None
+        while code is None and time.monotonic() < until:
+            time.sleep(0.05)
+            if (data := Path(place.name).read_bytes()) != known:
+                known, until = data, time.monotonic() + BUSY * STUCK
+            ended, status = os.waitpid(child, os.WNOHANG)
+            code = status if ended else None
+        if code is None:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return f"does not end, nor can it be stopped: {known!r}"
+        return Path(told.name).read_text() or (f"ended by {code}: {known!r}" if code else "")
+
+
+def work_apart(name: str, count: int, start: int, place: Path, told: Path) -> int:
+    """Fuzz a target, with each input written down before it is read and a clock that runs while it is."""
+
+    def ring(*_: object) -> None:
+        raise BusyError
+
+    def begin(data: bytes) -> None:
+        place.write_bytes(data)
+        signal.setitimer(signal.ITIMER_VIRTUAL, BUSY)
+
+    signal.signal(signal.SIGVTALRM, ring)
+    try:
+        fuzz(name, count, start, begin)
+    except BaseException as error:
+        words = [repr(error), *getattr(error, "__notes__", ())]
+        told.write_text("\n".join(part[:1000] for part in words))
+    return 0
+
+
 def main(count: int = 20_000, start: int = 0) -> None:
     """Fuzz all targets, and tell each one's findings."""
     share, findings = -(-count // len(targets())), 0
     for name in targets():
         begun = time.monotonic()
-        try:
-            fuzz(name, share, start)
-        except Exception as error:
+        if found := fuzz_apart(name, share, start):
             findings += 1
-            for words in (repr(error), *getattr(error, "__notes__", ())):
-                print(f"{name}: {words[:1000]}", flush=True)
+            print(f"{name}: {found}", flush=True)
         print(f"{name}: {share} inputs in {time.monotonic() - begun:.1f} s", flush=True)
     print(f"{share * len(targets()):,} inputs, {findings} findings")
     sys.exit(findings > 0)

@@ -14,7 +14,13 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+)
 
 #: Small inputs, each of which stands for a kind.
 CASES = Path(__file__).parent / "cases"
@@ -191,3 +197,88 @@ SEEDS = {
 
 #: Those of which another one of the same decoder is tried each time.
 SIBLINGS = {"JPEG XL in boxes", "TIFF of 12 bits", "TIFF with opacity", "TIFF as jpegxl", "TIFF as webp", "TIFF as png"}
+
+
+def with_length(data, kind, length):
+    """The same file with another length before the first box of a kind."""
+    place = data.index(kind) - 4
+    return data[:place] + struct.pack(">I", length) + data[place + 4 :]
+
+
+#: What lengths of boxes say that is not the length: up to the end, in 64 bits, too short for the box, far too long.
+LENGTHS = (0, 1, 2, 7, 2**31)
+
+
+def transferred(values, syntax):
+    """Pack values into a DICOM file in another way to write numbers."""
+    dataset = pydicom.dcmread(io.BytesIO(dicom(values)))
+    dataset.file_meta.TransferSyntaxUID = syntax
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset, implicit_vr=syntax == "1.2.840.10008.1.2", enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def further_seeds():
+    """More inputs for every decoder, which only ``make fuzz`` and the exhaustive tests change."""
+    wide, grey, film = (
+        PHOTO.astype(np.uint16) * 16,
+        PHOTO[..., 0],
+        [Image.fromarray(PHOTO), Image.fromarray(PHOTO[::-1])],
+    )
+    return {
+        **{
+            f"{name} with a box of length {length}": with_length(SEEDS[seed], kind, length)
+            for length in LENGTHS
+            for name, seed, kind in (
+                ("DICOM", "JPEG 2000 in boxes", b"jp2c"),
+                ("HEIC", "HEIC", b"meta"),
+                ("AVIF", "AVIF", b"meta"),
+                ("JPEG XL", "JPEG XL in boxes", b"jxlc"),
+            )
+        },
+        **{
+            f"PNG of 16 bits, {name}": imagecodecs.png_encode(np.ascontiguousarray(values))
+            for name, values in {"grey": wide[..., 0], "grey and opacity": wide[..., :2]}.items()
+        },
+        "PNG of 1 bit": photo("PNG", "1"),
+        "PNG film": save(film[0], "PNG", save_all=True, append_images=film[1:]),
+        **{
+            f"TIFF by {compression}": tiff(grey, compression=compression, **GREY)
+            for compression in ("packbits", "zlib", "lzma", "zstd", "lzw", "jpeg", "jpeg2000", "jpegxl")
+        },
+        **{
+            f"TIFF as {compression}": photo("TIFF", mode, compression=compression)
+            for mode, compression in {
+                "1": "group4",
+                "L": "tiff_adobe_deflate",
+                "CMYK": "packbits",
+                "RGB": "jpeg",
+            }.items()
+        },
+        "TIFF of group 3": photo("TIFF", "1", compression="group3"),
+        "TIFF of 64 bits": tiff(wide, photometric="rgb", bigtiff=True, compression="zlib", predictor=True),
+        "TIFF of L*a*b*": photo("TIFF", "LAB"),
+        "JPEG of many scans": photo("JPEG", progressive=True),
+        "JPEG of grey": photo("JPEG", "L"),
+        "JPEG of little": many_scans(64, 3),
+        "WEBP without loss": photo("WEBP", "RGBA", lossless=True),
+        "WEBP film": save(film[0], "WEBP", save_all=True, append_images=film[1:]),
+        "GIF film": save(film[0], "GIF", save_all=True, append_images=film[1:]),
+        "BMP with a palette": photo("BMP", "P"),
+        "AVIF with opacity": photo("AVIF", "RGBA"),
+        "JPEG XL of 16 bits": imagecodecs.jpegxl_encode(wide),
+        "JPEG XL of a JPEG": imagecodecs.jpegxl_encode_jpeg(photo("JPEG")),
+        "JPEG XL of floats": imagecodecs.jpegxl_encode(PHOTO.astype(np.float32) / 255),
+        "DICOM implicit": transferred(grey, ImplicitVRLittleEndian),
+        "DICOM deflated": transferred(grey, DeflatedExplicitVRLittleEndian),
+        "DICOM of JPEG": compress(Image.fromarray(grey), "JPEG", JPEGBaseline8Bit),
+        **{name: dicom_file(name) for name in FURTHER_DICOM},
+    }
+
+
+#: Files of pydicom's in further transfer syntaxes.
+FURTHER_DICOM = (
+    "ExplVR_BigEnd.dcm", "MR_small_bigendian.dcm", "JPEG-lossy.dcm", "SC_rgb_jpeg_gdcm.dcm", "image_dfl.dcm",
+    "SC_rgb_small_odd_jpeg.dcm", "JPEGLSNearLossless_16.dcm", "SC_rgb_jls_lossy_line.dcm", "JPEG2000.dcm",
+    "GDCMJ2K_TextGBR.dcm", "SC_rgb_rle_32bit.dcm", "SC_ybr_full_422_uncompressed.dcm",
+)  # fmt: skip

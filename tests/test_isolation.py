@@ -21,7 +21,7 @@ from explainers.graph.class_names import read_class_names
 from explainers.images import Attachment, Contents, File, Kept, Picture, Reading, following, read, read_contents
 from explainers.images import reading as here
 from explainers.images.apart import read_folder
-from explainers.isolation import Turns, hearing
+from explainers.isolation import Job, Turns, answer_once, hearing
 from explainers.notes import read_names
 from explainers.opening import open_class_names, open_material, open_names
 from tests import table_files
@@ -240,6 +240,12 @@ def test_a_zygote_and_all_that_read_end_with_their_server(tmp_path: Path):
         child = zygote.children()[0]
         server.kill()
     wait_until(lambda: not zygote.is_running() and not child.is_running())
+
+
+def test_a_process_that_reads_can_do_nothing_else(tmp_path: Path):
+    (tmp_path / "secret").write_bytes(b"secret")
+    job = Job("tests.attempts:try_walls", (), {"path": str(tmp_path / "secret")}, "a", ImageError)
+    assert answer_once(job).value == []
 
 
 # Turns
