@@ -35,7 +35,7 @@ def convert(kind: Any, item: Any) -> Any:
         if repeated or len(item) == len(choices):
             return tuple(convert(choices[0 if repeated else place], one) for place, one in enumerate(item))
     if isinstance(kind, type) and is_dataclass(kind):
-        return restore(kind, item)
+        return item if isinstance(item, kind) else restore(kind, item)
     if kind is Path and type(item) is str and "\0" not in item:
         return Path(item)
     if (type(item) is kind or (kind is float and type(item) is int)) and is_plain(item):

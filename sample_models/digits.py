@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from explainers.errors import ImageError
 from explainers.images import Picture, Sample, Samples
 from explainers.images.picture import USUAL, Reading
 
@@ -34,7 +35,10 @@ class Digit(Sample):
 
     def read(self, reading: Reading = USUAL) -> Picture:
         """Draw the digit; it has one frame and 8 bits, so ``reading`` changes nothing."""
-        grey = draw(read_rows()[self.row])
+        rows = read_rows()
+        if self.row not in range(len(rows)):
+            raise ImageError(f"There is no digit {self.row}; the file has those from 0 to {len(rows) - 1}.")
+        grey = draw(rows[self.row])
         return Picture(self.name, np.repeat(grey[..., None], 3, axis=2), self.label, private=False)
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 from PIL import Image
 
 from explainers.images import File, Samples
+from explainers.images.folder import shown
 
 # Found without importing the packages, which takes long.
 SKIMAGE = Path(str(distribution("scikit-image").locate_file("skimage/data")))
 SKLEARN = Path(str(distribution("scikit-learn").locate_file("sklearn/datasets/images")))
+shown.update((SKIMAGE, SKLEARN))
 
 PICTURES = Samples(
     [

@@ -46,7 +46,7 @@ class References:
     def open(self) -> Index | None:
         """Open the index as it is at this moment; None as long as there is none that can be read."""
         try:
-            return open_index(self.store, self.uploads)
+            return open_index(self.store, self.uploads, anywhere=False)
         except SelectionError:
             return None
 

@@ -19,13 +19,16 @@ IMAGES = 64
 
 
 class Rerun(fx.Interpreter):
-    """A run without numbers that notes anew what each value is like."""
+    """A run without numbers that finds anew what each value is like."""
+
+    def __init__(self, program: fx.GraphModule) -> None:
+        super().__init__(program)
+        self.found: dict[fx.Node, Any] = {}
 
     def run_node(self, node: fx.Node) -> Any:
         """Run one call, and note shape and type of what it gives."""
         found = super().run_node(node)
-        if node.meta["val"] is not None and node.op == "call_function":
-            node.meta["val"] = describe(found)
+        self.found[node] = describe(found)
         return found
 
 
@@ -33,7 +36,14 @@ def describe(found: Any) -> Any:
     """Shape and type of a value, of each where there are several."""
     if isinstance(found, list | tuple):
         return [describe(one) for one in found]
-    return torch.empty(found.shape, dtype=found.dtype, device="meta") if isinstance(found, Tensor) else None
+    return (tuple(found.shape), found.dtype) if isinstance(found, Tensor) else None
+
+
+def without_numbers(described: Any) -> Any:
+    """A value of a shape and type."""
+    if isinstance(described, list):
+        return [without_numbers(one) for one in described]
+    return described and torch.empty(described[0], dtype=described[1], device="meta")
 
 
 def receive(data: bytes) -> Model:
@@ -47,13 +57,16 @@ def receive(data: bytes) -> Model:
     if not isinstance(value, Tensor) or value.shape[1:] != (steps.channels, *steps.size) or len(value) > IMAGES:
         raise ModelError(f"The model {model.info.name} takes other images than its preprocessing makes.")
     check_memory(model)
-    advice = "Export or save it for float32 images of this size."
+    advice, again = "Export or save it for float32 images of this size.", Rerun(model.program)
     with (
         telling(f"The model {model.info.name} cannot be run", advice),
         FakeTensorMode(allow_non_fake_inputs=True),
         torch.no_grad(),
     ):
-        Rerun(model.program).run(torch.zeros(value.shape))
+        again.run(torch.zeros(value.shape))
+    for node, found in again.found.items():
+        if node.op != "output":
+            node.meta["val"] = without_numbers(found)
     check_shapes(model)
     return model
 

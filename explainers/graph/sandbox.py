@@ -6,6 +6,7 @@ Of what such a process says nothing is trusted. Free of torch at import.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -15,13 +16,14 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
+from functools import cache
 from multiprocessing import Pipe
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from explainers import errors, records
-from explainers.confinement import environment
+from explainers.confinement import CALLS, CAPABILITIES, FILES, environment
 from explainers.errors import LightboxError, ModelError
 from explainers.owners import owner
 from explainers.proposal import Proposal
@@ -58,14 +60,13 @@ class Worker:
             stderr=subprocess.DEVNULL,  # what a file makes torch say may hold what is in the file
         )
         theirs.close()
-        self.walls: tuple[str, ...] = ()
 
     def exchange(self, request: bytes, data: bytes, most: int) -> tuple[bytes, bytes]:
         """Hand over a request and a file; returns the description and the model, of ``most`` bytes, of the answer.
 
         Raises EOFError or OSError if the process ends or answers with more.
         """
-        self.walls = tuple(json.loads(self.connection.recv_bytes(DESCRIPTION)))
+        tell_walls(self.connection.recv_bytes(DESCRIPTION).decode())
         self.connection.send_bytes(request)
         self.connection.send_bytes(data)
         return self.connection.recv_bytes(DESCRIPTION), self.connection.recv_bytes(most)
@@ -85,6 +86,16 @@ class Worker:
         self.connection.close()
         self.folder.cleanup()
         return code
+
+
+@cache
+def tell_walls(walls: str) -> None:
+    """Say once in the log which walls there are around workers on this system."""
+    lacks = {CAPABILITIES, FILES, CALLS}.difference(json.loads(walls))
+    logging.getLogger("lightbox").log(
+        logging.WARNING if lacks else logging.INFO,
+        "Uploaded models are opened behind walls: %s. Missing here: %s.", walls, ", ".join(sorted(lacks)) or "none",
+    )  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -218,7 +229,7 @@ def delegate(
         threading.Thread(target=_converse, args=work, name="upload", daemon=True).start()
         try:
             described, model = _await(answer, waiting)
-        except (EOFError, OSError):
+        except (EOFError, OSError, ValueError):
             raise ModelError(worker.last_words()) from None
         finally:
             worker.end()

@@ -42,8 +42,11 @@ OPERATIONS = ("placeholder", "get_attr", "call_function", "output")
 NAME, PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,500}"), re.compile(r"\w+(\.\w+){0,50}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
-#: Bytes of all but the tensors, nodes of a graph, and binary digits of a size that is computed, at most.
-HEADER, NODES, DIGITS = 64 * 1024**2, 100_000, 1024
+#: Bytes of all but the tensors, nodes of a graph, binary digits of a size that is computed, at most; those of a number.
+HEADER, NODES, DIGITS, WORD = 64 * 1024**2, 100_000, 4096, 64
+
+#: What makes numbers of more digits than it is given.
+ARITHMETIC = (operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod, operator.neg)
 
 
 def pack(model: Model) -> bytes:
@@ -98,12 +101,12 @@ def build(entries: Sequence[Mapping[str, Any]], tensors: Mapping[str, Tensor]) -
 
 def count_digits(node: fx.Node, digits: Mapping[str, int]) -> int:
     """Bound the binary digits of a size that is computed; raises ValueError where products of sizes go too far."""
-    known = [digits[one.name] for one in node.all_input_nodes]
+    if node.target not in ARITHMETIC:
+        return WORD
+    known = [digits[one.name] if isinstance(one, fx.Node) else WORD for one in node.args]
     found = sum(known) if node.target is operator.mul else max(known, default=0) + 1
-    if isinstance(node.target, torch._ops.OpOverload) or node.op != "call_function":
-        return 64
     require(found <= DIGITS, "A size is too large.")
-    return max(found, 64)
+    return found
 
 
 def keep(name: str, content: str, make: Callable[[], Model]) -> Model:

@@ -21,6 +21,9 @@ from explainers.settings import settings
 #: Size in bytes, and when it was changed last in nanoseconds: they tell a changed file from what it was.
 Stamp = tuple[int, int]
 
+#: The folders whose pictures this process lists; what lies elsewhere is nobody's to see, whoever names it.
+shown: set[Path] = set()
+
 
 @dataclass(frozen=True)
 class Sample(ABC):
@@ -90,6 +93,7 @@ def find(folder: Path, level: int | None = None) -> Samples:
     if not folder.is_dir():
         raise ImageError(f"{folder} is no folder on the server. Give the path of one that holds {ACCEPTED} files.")
     root = folder.resolve()
+    shown.add(root)
     counts, found = 0, []
     for place, parts in walk(root):
         files = [entry for entry in list_folder(place) if not entry.is_dir(follow_symlinks=False)]

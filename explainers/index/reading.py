@@ -39,15 +39,17 @@ class Decisions:
     learnt: Bool[np.ndarray, " sample"]
 
 
-def open_index(store: Path, uploads: Sequence[Upload] = ()) -> Index:
+def open_index(store: Path, uploads: Sequence[Upload] = (), anywhere: bool = True) -> Index:
     """Open an index as it is at this moment, also while it is being built; raises SelectionError.
 
-    ``uploads`` are the session's own pictures, if the index was built from them.
+    ``uploads`` are the session's own pictures, if the index was built from them. ``anywhere`` follows it to files
+    wherever they are, with no other rights than whoever calls this has; a server follows it only into folders that it
+    shows to everybody.
     """
     recipe = read_manifest(store)
     if recipe is None:
         raise SelectionError(f"There is no index in {store}. Build one first.")
-    return Index(store, recipe, uploads)
+    return Index(store, recipe, uploads, anywhere)
 
 
 class Index:
@@ -59,7 +61,7 @@ class Index:
     concepts that there are not.
     """
 
-    def __init__(self, store: Path, recipe: Recipe, uploads: Sequence[Upload]) -> None:
+    def __init__(self, store: Path, recipe: Recipe, uploads: Sequence[Upload], anywhere: bool = True) -> None:
         self.store = store
         self.recipe = recipe
         found, tables = read_tables(store, recipe)
@@ -75,7 +77,8 @@ class Index:
         )
         empty = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in COLUMNS.items()})
         table = pd.concat([empty, *tables], ignore_index=True)
-        self.samples = StoredSamples(list(table.pop("sample")), {one.picture.digest: one.picture for one in uploads})
+        own = {one.picture.digest: one.picture for one in uploads}
+        self.samples = StoredSamples(list(table.pop("sample")), own, anywhere)
         self.table = table
 
     def __len__(self) -> int:

@@ -6,17 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from explainers import records
 from explainers.cache import digest
 from explainers.errors import ImageError
 from explainers.images import File, Picture, Sample
+from explainers.images.folder import shown
 from explainers.images.picture import USUAL, Reading
-
-#: Where the kinds of samples are defined; an index that names others is refused.
-PACKAGES = ("explainers", "sample_models")
+from explainers.results import descendants
+from explainers.settings import settings
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,65 @@ def _name(samples: tuple[Sample, ...]) -> str:
     return digest(*map(write_sample, samples), *(str(one.stamp) for one in samples if isinstance(one, File)))
 
 
-def read_sample(text: str, uploads: Mapping[str, Picture]) -> Sample:
-    """Find a sample by its description, an upload among the session's pictures by digest; raises ImageError."""
-    sample: Sample = find(json.loads(text), uploads)
+def read_sample(text: str, uploads: Mapping[str, Picture], anywhere: bool = False) -> Sample:
+    """Find a sample by its description, an upload among the session's pictures by digest.
+
+    A description may have been written by anybody: it names one of the kinds of samples that there are, and files only
+    in folders whose pictures this process shows, unless they may be ``anywhere``. Raises ImageError.
+    """
+    try:
+        entry = json.loads(text)
+        kind, given = known_kinds()[entry["kind"]], plain(entry)
+        if kind is Upload:
+            given["picture"] = find_upload(given["picture"], uploads)
+        sample: Sample = records.restore(kind, given)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ImageError(
+            "The index names a picture of an unknown kind, or in a way that is none. Build the index again."
+        ) from error
+    if isinstance(sample, File) and not (anywhere or is_shown(sample.path)):
+        raise ImageError(
+            f"The index names a picture that is not here: {sample.name} lies outside of the folders that this server "
+            "shows. Build the index again."
+        )
     return sample
+
+
+def known_kinds() -> dict[str, type[Sample]]:
+    """The kinds of samples that there are, by where they are defined; nothing is imported because an index names it."""
+    import sample_models  # noqa: F401  # defines some
+
+    return {name_kind(kind): kind for kind in descendants(Sample)}
+
+
+def name_kind(kind: type[Any]) -> str:
+    """Name a kind by where it is defined."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def find_upload(digest: str, uploads: Mapping[str, Picture]) -> Picture:
+    """Find one of the session's own pictures by its digest; raises ImageError."""
+    if digest not in uploads:
+        raise ImageError("The picture was uploaded in a session that has ended. Upload it again.")
+    return uploads[digest]
+
+
+def is_shown(path: Path) -> bool:
+    """Whether a file lies in a folder whose pictures this process shows, wherever links lead."""
+    places = [place for place in (settings().data, *shown) if place]
+    return any(path.resolve().is_relative_to(place.resolve()) for place in places)
+
+
+def plain(value: Any) -> Any:
+    """Leave of a description the values of fields."""
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    for wrapper in ({"path"}, {"upload"}, {"kind", "fields"}):
+        if value.keys() == wrapper:
+            return plain(value[min(wrapper)])
+    return {name: plain(item) for name, item in value.items()}
 
 
 def describe(value: Any) -> Any:
@@ -63,40 +118,21 @@ def describe(value: Any) -> Any:
     if isinstance(value, Path):
         return {"path": str(value)}
     if is_dataclass(value):
-        kind = f"{type(value).__module__}:{type(value).__qualname__}"
         finding = [field.name for field in fields(value) if field.metadata.get("finds", True)]
-        return {"kind": kind, "fields": {name: describe(getattr(value, name)) for name in finding}}
+        return {"kind": name_kind(type(value)), "fields": {name: describe(getattr(value, name)) for name in finding}}
     return [describe(item) for item in value] if isinstance(value, tuple) else value
-
-
-def find(value: Any, uploads: Mapping[str, Picture]) -> Any:
-    """Make what ``describe`` described."""
-    if isinstance(value, list):
-        return tuple(find(item, uploads) for item in value)
-    if not isinstance(value, dict):
-        return value
-    if "path" in value:
-        return Path(value["path"])
-    if "upload" in value:
-        if value["upload"] not in uploads:
-            raise ImageError("The picture was uploaded in a session that has ended. Upload it again.")
-        return uploads[value["upload"]]
-    module, _, name = value["kind"].partition(":")
-    if module.partition(".")[0] not in PACKAGES:
-        raise ImageError(f"The index names a picture of the unknown kind {value['kind']}. Build the index again.")
-    kind = getattr(import_module(module), name)
-    return kind(**{field: find(item, uploads) for field, item in value["fields"].items()})
 
 
 @dataclass(frozen=True)
 class StoredSamples:
-    """The samples of an index by row, made when they are asked for."""
+    """The samples of an index by row, made when they are asked for, see ``read_sample``."""
 
     descriptions: Sequence[str]
     uploads: Mapping[str, Picture]
+    anywhere: bool = False
 
     def __len__(self) -> int:
         return len(self.descriptions)
 
     def __getitem__(self, row: int) -> Sample:
-        return read_sample(self.descriptions[row], self.uploads)
+        return read_sample(self.descriptions[row], self.uploads, self.anywhere)
