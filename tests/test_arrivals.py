@@ -35,6 +35,12 @@ class Sender:
         opener.open(f"{self.address}/_stcore/health")
         self.token = next(str(cookie.value) for cookie in cookies.cookiejar if cookie.name == "_streamlit_xsrf")
 
+    def wait_for(self, sentence: str) -> None:
+        """Wait until the page says something, and its run has ended."""
+        self.session.messages.clear()
+        while sentence not in self.session.told or not finished(self.session.messages[-1:]):
+            self.session.messages.append(ForwardMsg.FromString(self.session.socket.recv(timeout=60)))
+
     def ask_place(self) -> str:
         """Ask where a file is to be sent."""
         ask, message = BackMsg(), ForwardMsg()
@@ -149,10 +155,10 @@ def test_what_is_too_much_is_refused_with_a_sentence_that_the_page_shows(
         assert status == 413
         assert "more than 8 MiB of uploads" in sentence
         assert "Remove something" in sentence
-        while sentence not in session.told:
-            session.messages.append(ForwardMsg.FromString(session.socket.recv(timeout=60)))
+        sender.wait_for(sentence)
         assert look(address)["held"] < 5.1 * MIB
         assert send(sender, b"x" * 4 * MIB, place)[0] == 413  # in the place of the first, which is there until then
+        sender.wait_for(sentence)
         connection = HTTPConnection(address.removeprefix("http://"))
         cookies = {"X-Xsrftoken": sender.token, "Cookie": f"_streamlit_xsrf={sender.token}"}
         connection.request("DELETE", place, headers=cookies)
