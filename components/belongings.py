@@ -79,6 +79,7 @@ _sessions: dict[str, Belongings] = {}
 _remains: list[Remains] = []
 _lock = threading.RLock()
 _watched = threading.Lock()
+_garbage = threading.Event()
 
 
 def register(session: str) -> Belongings:
@@ -182,17 +183,22 @@ def _watch() -> None:
     """Look after the sessions as long as the server runs."""
     while True:
         time.sleep(BEAT)
-        with _lock:
-            known = list(_sessions.values())
-        for one in known:
-            _attempt(partial(_end, one) if _is_over(one) else partial(_tidy, one))
-        for left in list(_remains):
-            _attempt(partial(_remove, left))
-        now = time.monotonic()
-        if _remains or any(now - one.awake < WAKE for one in known):
-            _attempt(memory.collect)
-        holdings.settle()
-        _attempt(_tell_refusals)
+        _attempt(_look_after)
+
+
+def _look_after() -> None:
+    with _lock:
+        known, remains = list(_sessions.values()), list(_remains)
+    for one in known:
+        _attempt(partial(_end, one) if _is_over(one) else partial(_tidy, one))
+    for left in remains:
+        _attempt(partial(_remove, left))
+    if remains or any(time.monotonic() - one.awake < WAKE for one in known):
+        _garbage.set()
+    if _garbage.is_set() and memory.collect():
+        _garbage.clear()
+    holdings.settle()
+    _tell_refusals()
 
 
 def _attempt(act: Callable[[], object]) -> None:
