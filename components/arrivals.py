@@ -6,14 +6,16 @@ import logging
 import os
 import re
 import tempfile
+from contextlib import suppress
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartParser
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.runtime import get_instance
 
-from components import browser_sessions, holdings
+from components import holdings
 from components.belongings import register
 from explainers.errors import LimitError
 from explainers.folders import MEMORY, PrivateFolder, remove_leftovers
@@ -41,7 +43,8 @@ class Arrivals:
             return
         arrival = Arrival(place[1], place[2], Headers(scope=scope).get("content-length", ""), receive)
         try:
-            await self.app(scope, arrival.receive, send)
+            with suppress(ClientDisconnect):  # who sends has gone, and it is no fault of the server's
+                await self.app(scope, arrival.receive, send)
         finally:
             arrival.end()
 
@@ -74,8 +77,6 @@ class Arrival:
             holdings.claim(amount, self.session)
         except LimitError as error:
             holdings.refuse_file(self.session, str(error))
-            if app := browser_sessions.find_session(self.session):
-                browser_sessions.redraw(app)
             raise HTTPException(413, str(error)) from None
         self.claimed += amount
 

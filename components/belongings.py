@@ -21,6 +21,7 @@ import streamlit as st
 from streamlit import runtime
 from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.scriptrunner import get_script_run_ctx
+from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState
 
 from components import browser_sessions, holdings, sharing
 from explainers import asking, footprint, labels, owners
@@ -78,6 +79,7 @@ _sessions: dict[str, Belongings] = {}
 _remains: list[Remains] = []
 _lock = threading.RLock()
 _watched = threading.Lock()
+_garbage = threading.Event()
 
 
 def register(session: str) -> Belongings:
@@ -113,7 +115,7 @@ def disown(*contents: str) -> None:
 
 def forget_derived() -> None:
     """Have this run make anew all that follows from models and pictures, for some of them are gone."""
-    for job in find_jobs(st.session_state):
+    for job in find_followed(st.session_state):
         job.cancel()
     for key in DERIVED:
         st.session_state.pop(key, None)
@@ -133,7 +135,7 @@ def use() -> None:
             known.awake = known.used
         if emptied:  # the page is drawn anew, which nobody asked for
             known.used = inf
-        if sharing.lost_something(known.session):
+        if ThreadState.get().fragment_id is None and sharing.lost_something(known.session):
             known.awake = time.monotonic()
             forget_derived()
         for sentence in holdings.refusals(known.session):
@@ -162,9 +164,13 @@ def settle_samples() -> None:
 
 
 def find_jobs(state: Mapping[Any, Any]) -> list[Job[Any]]:
+    """List what a session computes: what it looks at, and the indexes that it builds."""
+    return [*find_followed(state), *state.get("builds", {}).values()]
+
+
+def find_followed(state: Mapping[Any, Any]) -> list[Job[Any]]:
     """List the computations that a session looks at."""
-    followed = [job for view in state.get("followed", {}).values() for job in view.values()]
-    return [*followed, *state.get("builds", {}).values()]
+    return [job for view in state.get("followed", {}).values() for job in view.values()]
 
 
 def _current() -> Belongings | None:
@@ -177,16 +183,22 @@ def _watch() -> None:
     """Look after the sessions as long as the server runs."""
     while True:
         time.sleep(BEAT)
-        with _lock:
-            known = list(_sessions.values())
-        for one in known:
-            _attempt(partial(_end, one) if _is_over(one) else partial(_tidy, one))
-        for left in list(_remains):
-            _attempt(partial(_remove, left))
-        now = time.monotonic()
-        if _remains or any(now - one.awake < WAKE for one in known):
-            _attempt(footprint.collect)
-        holdings.settle()
+        _attempt(_look_after)
+
+
+def _look_after() -> None:
+    with _lock:
+        known, remains = list(_sessions.values()), list(_remains)
+    for one in known:
+        _attempt(partial(_end, one) if _is_over(one) else partial(_tidy, one))
+    for left in remains:
+        _attempt(partial(_remove, left))
+    if remains or any(time.monotonic() - one.awake < WAKE for one in known):
+        _garbage.set()
+    if _garbage.is_set() and footprint.collect():
+        _garbage.clear()
+    holdings.settle()
+    _tell_refusals()
 
 
 def _attempt(act: Callable[[], object]) -> None:
@@ -248,6 +260,13 @@ def _tidy(known: Belongings) -> None:
     if not browser_sessions.at_rest(known.app, browser_sessions.tidy):
         known.awake = now
     holdings.release_files(known.session)
+
+
+def _tell_refusals() -> None:
+    """Have pages say what was refused: once for all files of a moment, for a run that begins may swallow answers."""
+    for session in holdings.untold():
+        if app := browser_sessions.find_session(session):
+            browser_sessions.redraw(app)
 
 
 def _remove(left: Remains) -> None:

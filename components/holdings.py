@@ -28,6 +28,8 @@ _parts: set[int] = set()
 _freed: deque[tuple[int, int, str]] = deque()
 #: What was refused as it arrived, in a sentence, until the session's page says so.
 _refused: dict[str, list[str]] = {}
+#: The sessions whose pages are still to be drawn anew for that.
+_untold: set[str] = set()
 _lock = threading.RLock()
 
 
@@ -98,6 +100,15 @@ def refuse_file(session: str, sentence: str) -> None:
     """Have a session's page say why a file was refused as it arrived."""
     with _lock:
         _refused.setdefault(session, []).append(sentence)
+        _untold.add(session)
+
+
+def untold() -> Collection[str]:
+    """Name once the sessions whose pages are to be drawn anew to say what was refused."""
+    with _lock:
+        found = list(_untold)
+        _untold.clear()
+    return found
 
 
 def refusals(session: str) -> Collection[str]:

@@ -113,6 +113,13 @@ def keep_model(model: Any) -> None:
     st.session_state["chosen_model"] = model.info.name
 
 
+def remove_model(name: str) -> None:
+    """Remove a model that this session has accepted, and all that follows from it."""
+    removed = uploaded_models().pop(name, None)
+    if removed is not None and all(one.info.digest != removed.info.digest for one in uploaded_models().values()):
+        disown(removed.info.digest)
+
+
 @st.cache_resource(show_spinner=False)
 def open_sample(name: str) -> Any:
     """Load a sample model once for the whole server, one after the other.

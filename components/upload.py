@@ -16,7 +16,8 @@ from components.following import answer
 from components.panels import tell_cut
 from components.plain_text import plain
 from components.prediction import draw_prediction
-from components.session import keep_model, keep_source, open_picture, uploaded_models
+from components.session import keep_model, keep_source, open_picture, remove_model, uploaded_models
+from components.sharing import draw_sharing_of_model
 from components.telling_errors import telling_errors
 from explainers.errors import ModelError
 from explainers.graph import sandbox
@@ -78,6 +79,15 @@ def _read_names(file: Any) -> tuple[str, ...]:
         with _waiting("Reading the class names …") as (waiting, _), hearing(waiting):
             known[file.file_id] = open_class_names(file.getvalue(), file.name)
     return known[file.file_id]
+
+
+def draw_own_model(model: Any) -> None:
+    """Let the owner of an uploaded model share it, take it back or remove it."""
+    draw_sharing_of_model(model)
+    st.button(
+        "Remove this model", icon=":material/delete:", key="remove_model", on_click=remove_model,
+        args=(model.info.name,), help="From this server's memory, with all that was computed with it.",
+    )  # fmt: skip
 
 
 def _propose(file: Any) -> Proposal:

@@ -17,8 +17,8 @@ from explainers.images import Attachment, Picture
 if TYPE_CHECKING:
     from explainers.graph.model import Model
 
-#: Garbage is collected again only after so many seconds, and so many times as long as it took.
-PAUSE, SHARE = 4.0, 20
+#: Garbage is collected again only after so many seconds, and so many times the processor time that it took.
+PAUSE, SHARE = 4.0, 10
 
 _collecting = threading.Lock()
 _next = 0.0
@@ -60,14 +60,13 @@ def collect(soon: bool = False) -> bool:
     """
     global _next
     with _collecting:
-        start = time.monotonic()
-        if start < _next and not soon:
+        if time.monotonic() < _next and not soon:
             return False
+        start = time.thread_time()
         gc.collect()
         with suppress(AttributeError, OSError):  # elsewhere than on Linux
             ctypes.CDLL("libc.so.6").malloc_trim(0)
-        end = time.monotonic()
-        _next = end + max(PAUSE, SHARE * (end - start))
+        _next = time.monotonic() + max(PAUSE, SHARE * (time.thread_time() - start))
     return True
 
 

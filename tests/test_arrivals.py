@@ -35,6 +35,12 @@ class Sender:
         opener.open(f"{self.address}/_stcore/health")
         self.token = next(str(cookie.value) for cookie in cookies.cookiejar if cookie.name == "_streamlit_xsrf")
 
+    def wait_for(self, sentence: str) -> None:
+        """Wait until the page says something, and its run has ended."""
+        self.session.messages.clear()
+        while sentence not in self.session.told or not finished(self.session.messages[-1:]):
+            self.session.messages.append(ForwardMsg.FromString(self.session.socket.recv(timeout=60)))
+
     def ask_place(self) -> str:
         """Ask where a file is to be sent."""
         ask, message = BackMsg(), ForwardMsg()
@@ -67,14 +73,21 @@ def wrap(data: bytes) -> bytes:
     )
 
 
+def hear(connection: HTTPConnection) -> tuple[int, str]:
+    """The status and text of the answer, with which the connection ends."""
+    answer = connection.getresponse()
+    found = answer.status, answer.read().decode()
+    connection.close()
+    return found
+
+
 def send(sender: Sender, data: bytes, place: str | None = None) -> tuple[int, str]:
     """Send a file; returns the answer's status and text."""
     body = wrap(data)
     connection = sender.begin(len(body), place)
     with suppress(BrokenPipeError, ConnectionResetError):  # refused before all of it is sent
         connection.send(body)
-    answer = connection.getresponse()
-    return answer.status, answer.read().decode()
+    return hear(connection)
 
 
 def look(address: str) -> dict[str, Any]:
@@ -86,9 +99,8 @@ def look(address: str) -> dict[str, Any]:
 
 def open_files(process: int) -> list[str]:
     """The files on a disk, by name, that a process has open."""
-    links = [entry for entry in Path(f"/proc/{process}/fd").iterdir()]
     found = []
-    for link in links:
+    for link in Path(f"/proc/{process}/fd").iterdir():
         with suppress(OSError):
             found.append(os.readlink(link))
     return [name for name in found if name.startswith("/") and not name.startswith(("/dev", "/proc", "/sys"))]
@@ -117,7 +129,7 @@ def test_a_large_file_is_never_on_disk_not_even_as_it_arrives(address: str) -> N
         wait_until(lambda: look(address)["held"] >= 4 * MIB - MIB // 2)
         assert set(open_files(process)) <= before
         connection.send(body[4 * MIB :])
-        assert connection.getresponse().status == 204
+        assert hear(connection)[0] == 204
         assert set(open_files(process)) <= before
         assert look(address)["files"] == 1
     wait_until(lambda: is_empty(address))
@@ -128,8 +140,7 @@ def in_parts(sender: Sender, data: bytes) -> tuple[int, str]:
     connection = sender.begin(None)
     with suppress(BrokenPipeError, ConnectionResetError):
         connection.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body := wrap(data)), body))
-    answer = connection.getresponse()
-    return answer.status, answer.read().decode()
+    return hear(connection)
 
 
 @pytest.mark.parametrize("how", [send, in_parts])
@@ -142,16 +153,16 @@ def test_what_is_too_much_is_refused_with_a_sentence_that_the_page_shows(
         assert send(sender, b"x" * 5 * MIB, place)[0] == 204
         status, sentence = how(sender, b"x" * 5 * MIB)
         assert status == 413
-        assert "more than 8 MiB of uploads" in sentence and "Remove something" in sentence
-        wait_until(
-            lambda: session.messages.append(ForwardMsg.FromString(session.socket.recv())) or sentence in session.told
-        )
+        assert "more than 8 MiB of uploads" in sentence
+        assert "Remove something" in sentence
+        sender.wait_for(sentence)
         assert look(address)["held"] < 5.1 * MIB
         assert send(sender, b"x" * 4 * MIB, place)[0] == 413  # in the place of the first, which is there until then
+        sender.wait_for(sentence)
         connection = HTTPConnection(address.removeprefix("http://"))
         cookies = {"X-Xsrftoken": sender.token, "Cookie": f"_streamlit_xsrf={sender.token}"}
         connection.request("DELETE", place, headers=cookies)
-        assert connection.getresponse().status == 204
+        assert hear(connection)[0] == 204
         assert is_empty(address)
         assert send(sender, b"x" * 5 * MIB)[0] == 204  # there is room again
     wait_until(lambda: is_empty(address))
@@ -161,7 +172,8 @@ def test_all_together_hold_no_more_than_the_server_may(address: str) -> None:
     with open_session(address) as one, open_session(address) as other:
         assert send(Sender(one), b"x" * 7 * MIB)[0] == 204
         status, sentence = send(Sender(other), b"x" * 7 * MIB)
-        assert status == 413 and "others hold the rest" in sentence
+        assert status == 413
+        assert "others hold the rest" in sentence
     wait_until(lambda: is_empty(address))
 
 
@@ -173,13 +185,14 @@ def test_nothing_stays_of_files_that_break_off_or_come_after_the_end(address: st
         wait_until(lambda: look(address)["held"] > MIB // 2)
         assert cut.sock is not None
         cut.sock.shutdown(socket.SHUT_RDWR)
+        cut.close()
         wait_until(lambda: is_empty(address))
         late = sender.begin(len(body))
         late.send(body[:MIB])
         wait_until(lambda: look(address)["held"] > MIB // 2)
     wait_until(lambda: not look(address)["sessions"])
     late.send(body[MIB:])
-    late.getresponse()
+    hear(late)
     wait_until(lambda: is_empty(address))
     with open_session(address) as session:
         sender = Sender(session)

@@ -211,7 +211,8 @@ def test_an_index_of_uploads_is_private_and_in_memory_and_goes_with_its_session(
             wait_until(lambda: any(list(folder.rglob("shard.json")) for folder in folders() - before))
             (folder,) = folders() - before
             assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-            assert folder.parent == own_place() and MEMORY in folder.parents
+            assert folder.parent == own_place()
+            assert MEMORY in folder.parents
             assert not traces(tmp_path)
         wait_until(lambda: folder not in folders())
 

@@ -46,4 +46,7 @@ def look(request: Request) -> JSONResponse:
     )
 
 
+# Nobody comes back in these tests.
+belongings.GRACE, belongings.BEAT, belongings.ECHO = 1.0, 0.5, 4.0
+
 app = st.App(str(ROOT / "app.py"), middleware=real._user_middleware, routes=[Route("/watched", look)])
