@@ -84,7 +84,8 @@ def draw_exchange(info: ModelInfo, layers: Sequence[Layer], names: Names) -> Non
     if file is None or file.file_id == st.session_state.get("imported_names"):
         return
     try:
-        found = current_notes(info).import_names(info.digest, layers, file.getvalue())
+        author = sign(st.session_state.get("author", ""))
+        found = current_notes(info).import_names(info.digest, layers, file.getvalue(), author)
     except NotesError as error:
         tell_error(error)
         return

@@ -148,7 +148,7 @@ class Notes:
                 found[sample] = (*found.get(sample, ()), tag)
         return found
 
-    def import_names(self, model: str, layers: Sequence[Layer], data: bytes) -> Imported:
+    def import_names(self, model: str, layers: Sequence[Layer], data: bytes, author: str = "") -> Imported:
         """Take over the names of a model's layers from a CSV file, all or none; the same file twice adds nothing.
 
         Columns are layer, concept and name; model, author and date may be left out. Raises NotesError.
