@@ -129,7 +129,7 @@ def look_at(scope: Scope, headers: Headers) -> Request:
 
 def check_visitor(request: Request) -> str:
     """Tell why somebody may not have what was asked for, "" if they may."""
-    if request.path in CLOSED:
+    if request.path.rstrip("/\n") in CLOSED:  # Starlette takes a line's end after a path for nothing
         return "closed"
     if request.path in OPEN and request.method in SAFE:
         return ""
