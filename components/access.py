@@ -10,7 +10,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from components.plain_text import plain
 from components.server.door import INSTEAD
-from components.server.visitors import Entrance, Presence, Visitor, find_entrance, presences, recognise
+from components.server.visitors import Entrance, Visitor, find_entrance, recognise, remember
 from components.telling_errors import tell_error
 from explainers.errors import NotesError
 from explainers.notes import LONGEST
@@ -26,7 +26,7 @@ def require_user() -> None:
     if visitor is None:
         tell_error(UNKNOWN)
         st.stop()
-    _note_presence(visitor)
+    _note_owner(visitor)
     if entrance is Entrance.LOGIN:
         words = f"Log out {plain(visitor.name)}"
         st.sidebar.button(words, type="tertiary", icon=":material/logout:", on_click=st.logout)
@@ -37,16 +37,14 @@ def current_visitor() -> Visitor | None:
     return recognise(list(st.context.headers.items()), st.context.cookies)
 
 
-def _note_presence(visitor: Visitor) -> None:
+def _note_owner(visitor: Visitor) -> None:
     """Note whose session this is, and say so to somebody who came in a tab of another person."""
     context = get_script_run_ctx()
-    if "presence" not in st.session_state and context is not None:
-        st.session_state["presence"] = presences[context.session_id] = Presence(visitor)
-        if INSTEAD in st.context.headers:
-            st.info(
-                "Somebody else worked in this tab before. What they uploaded is theirs alone and is removed.",
-                icon=":material/person:",
-            )
+    if context is not None and remember(context.session_id, visitor) and INSTEAD in st.context.headers:
+        st.info(
+            "Somebody else worked in this tab before. What they uploaded is theirs alone and is removed.",
+            icon=":material/person:",
+        )
 
 
 def known_author() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,8 +18,10 @@ from explainers.settings import settings
 
 def tell_error(error: LightboxError | str, icon: str = "error") -> None:
     """Say in a sentence what went wrong, which may quote names and is no Markdown."""
-    if isinstance(error, LightboxError):
-        tell("limit hit" if isinstance(error, LimitError) else "error told", type(error).__name__)
+    if isinstance(error, LimitError):
+        tell("limit hit")
+    elif isinstance(error, LightboxError):
+        tell("error told", type(error).__name__, logging.DEBUG)
     st.error(plain(str(error)), icon=f":material/{icon}:")
 
 

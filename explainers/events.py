@@ -20,6 +20,7 @@ from explainers.settings import settings
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "off": logging.CRITICAL}
 
 _log = logging.getLogger("lightbox")
+_log.handlers, _log.propagate = [logging.NullHandler()], False  # until a server wants lines
 _counts: Counter[tuple[str, str]] = Counter()
 _lock = threading.Lock()
 
@@ -40,7 +41,7 @@ def write_lines() -> None:
         raise SettingError(f"The setting 'log' is '{level}'; {', '.join(LEVELS)} are possible. Change it.")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line())
-    _log.handlers, _log.propagate = [handler], False
+    _log.handlers = [handler]
     _log.setLevel(LEVELS[level])
 
 

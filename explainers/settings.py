@@ -93,7 +93,7 @@ class Settings:
     #: Of which events a line is written: debug, info, warning, off.
     log: str = "info"
     #: How long computations under way may still take when the server is told to stop.
-    stop_seconds: int = 5
+    stop_seconds: int = 3
 
 
 @cache

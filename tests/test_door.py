@@ -237,7 +237,8 @@ def test_who_is_known_gets_in_and_whoever_has_the_token_gets_the_metrics_alone(b
 
 
 def test_streamlits_own_metrics_are_closed_where_everybody_may_come() -> None:
-    assert Visit("GET", "/_stcore/metrics", HERE).status == 403
+    for path in ("/_stcore/metrics", "/_stcore/metrics/", "/_stcore/metrics\n"):
+        assert Visit("GET", path, HERE).status == 403
     assert Visit("GET", "/metrics", HERE).status == 200
 
 

@@ -129,7 +129,7 @@ def look_at(scope: Scope, headers: Headers) -> Request:
 
 def check_visitor(request: Request) -> str:
     """Tell why somebody may not have what was asked for, "" if they may."""
-    if request.path in CLOSED:
+    if request.path.rstrip("/\n") in CLOSED:  # Starlette takes a line's end after a path for nothing
         return "closed"
     if request.path in OPEN and request.method in SAFE:
         return ""
@@ -166,11 +166,11 @@ def begin_own_session(request: Request, scope: Scope) -> Scope:
     headers = [(name, value) for name, value in scope["headers"] if name.lower() != INSTEAD.encode()]
     protocols = [part.strip() for part in request.headers.get("sec-websocket-protocol", "").split(",")]
     if request.visitor is not None and len(protocols) > 2 and protocols[2]:
-        present = visitors.presences.get(protocols[2])
-        if present is None or present.visitor.identity != request.visitor.identity:
+        owner = visitors.owner_of(protocols[2])
+        if owner is None or owner.identity != request.visitor.identity:
             headers = [(name, value) for name, value in headers if name.lower() != b"sec-websocket-protocol"]
             headers.append((b"sec-websocket-protocol", ", ".join(protocols[:2]).encode("latin-1")))
-            if present is not None:
+            if owner is not None:
                 headers.append((INSTEAD.encode(), b"1"))
     return {**scope, "headers": headers}
 

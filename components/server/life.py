@@ -23,7 +23,7 @@ from explainers.notes import shared_notes
 from explainers.settings import settings
 
 #: How long pages have to show what became of their computations, and how long the rest of the end may take, in seconds.
-SHOWING, CLOSING = 0.5, 2.0
+SHOWING, CLOSING = 1.0, 3.0
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

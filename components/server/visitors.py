@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import streamlit as st
 from streamlit.auth_util import get_origin_from_redirect_uri
@@ -35,15 +35,26 @@ class Visitor:
     name: str
 
 
-class Presence:
-    """A visitor in a session, for as long as the session is kept."""
+#: Of how many sessions it is remembered whose they are; one that is forgotten is not come back to.
+REMEMBERED = 10_000
 
-    def __init__(self, visitor: Visitor) -> None:
-        self.visitor = visitor
+_owners: dict[str, Visitor] = {}
+_lock = threading.Lock()
 
 
-#: Who works in a session.
-presences: WeakValueDictionary[str, Presence] = WeakValueDictionary()
+def remember(session: str, visitor: Visitor) -> bool:
+    """Note whose session it is that runs; tells whether that is new."""
+    with _lock:
+        new = session not in _owners
+        _owners[session] = visitor
+        while len(_owners) > REMEMBERED:
+            del _owners[next(iter(_owners))]
+    return new
+
+
+def owner_of(session: str) -> Visitor | None:
+    """Tell whose a session is that has run, also while no browser is connected to it."""
+    return _owners.get(session)
 
 
 def find_entrance() -> Entrance:
