@@ -19,14 +19,17 @@ from explainers.attribution.batch import Batch
 from explainers.attribution.method import make_method
 from explainers.errors import CancelledError, ComputationError
 from explainers.graph.export import export
-from explainers.graph.model import Model
+from explainers.graph.model import SECONDS, Model
 from explainers.images import Picture
 from explainers.index.loading import Loaded
 from explainers.index.observing import make_recipe, observe
 from explainers.index.samples import Upload
 from explainers.jobs import Passes, Progress, at_hand, passes
-from explainers.memory import PASS_MEMORY, PassMemory
+from explainers.memory import IMAGES_PER_PASS, PASS_MEMORY, PassMemory
 from explainers.preprocessing import Preprocessing
+from explainers.relevance.composites import composite
+from explainers.relevance.concepts.decision import Decision, trace_parents
+from explainers.relevance.concepts.layers import concept_layers, find_concepts
 from explainers.relevance.concepts.tapes import Tapes
 from explainers.relevance.tape import record
 from explainers.settings import settings
@@ -192,3 +195,30 @@ def test_a_tape_that_alone_exceeds_the_limit_is_used_and_not_kept():
     large = record(network(), images(2))
     assert tapes.get(("large",), lambda budget: large) is large
     assert tapes.get(("small",), lambda budget: pytest.fail("recorded again")) is tape
+
+
+def test_many_concepts_are_followed_in_parts_that_fit_with_the_same_result(allow: Any):
+    concepts = find_concepts(network(), concept_layers(network())[-1].name)
+    below = [find_concepts(network(), concept_layers(network())[0].name)]
+    decision = Decision(record(network(), images(1)), (Target(0),), composite("epsilon", SMALL))
+    decision.relevance(concepts.layer.node)
+    chosen = list(range(8))
+    with counting() as before:
+        heatmaps, levels = decision.heatmaps(concepts, chosen), trace_parents(decision, concepts, chosen, below)
+    each = decision.values(concepts).nbytes + images(1).nbytes
+    allow(2 * 4 * 4 * each)
+    with counting() as after:
+        cut, again = decision.heatmaps(concepts, chosen), trace_parents(decision, concepts, chosen, below)
+    assert before.backward == 2
+    assert after.backward > 2 * before.backward
+    assert torch.allclose(heatmaps, cut, atol=1e-6)
+    assert torch.allclose(levels[1].weights, again[1].weights, atol=1e-6)
+
+
+def test_fewer_images_go_together_where_one_operator_takes_long():
+    model = Model(network().info, network().program)
+    assert model.images_at_once(model.footprint.forward) == IMAGES_PER_PASS
+    model.derived["slowest"] = SECONDS / 3
+    assert model.images_at_once(model.footprint.forward) == 3
+    model.derived["slowest"] = 10 * SECONDS
+    assert model.images_at_once(model.footprint.forward) == 1
