@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import pytest
 from explainers.cache import Cache, digest
 from explainers.errors import CancelledError, ComputationError
 from explainers.jobs import YIELD, Progress, passes
+from explainers.owners import owner
 from explainers.predictions import Prediction
 from explainers.results import restore, store
 
@@ -233,3 +235,149 @@ def test_a_key_depends_on_every_part_but_not_on_the_order_of_names():
     assert digest("a", {"x": 1, "y": 2}) == digest("a", {"y": 2, "x": 1})
     assert digest("a", {"x": 1}) != digest("a", {"x": 2})
     assert digest("a", "b") != digest("ab")
+
+
+def as_owner(name: str, call):
+    """Call as the session of this name would."""
+    token = owner.set(name)
+    try:
+        return call()
+    finally:
+        owner.reset(token)
+
+
+class Held:
+    """Computations that note when they begin, in their order, and wait to be let go."""
+
+    def __init__(self) -> None:
+        self.begun, self.gate, self.changed = list[str](), threading.Event(), threading.Condition()
+
+    def compute(self, name: str):
+        def run(progress: Progress) -> Prediction:
+            with self.changed:
+                self.begun.append(name)
+                self.changed.notify_all()
+            while not self.gate.wait(0.01):
+                progress.check()
+            return prediction()
+
+        return run
+
+    def wait(self, *names: str) -> None:
+        """Wait until these have begun, and no others."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: set(self.begun) == set(names), 5), self.begun
+
+
+def test_one_person_never_holds_all_workers():
+    cache, held = Cache(workers=3), Held()
+    mine = [
+        as_owner("ann", lambda name=name: cache.submit(name, held.compute(name)))
+        for name in ("ann-1", "ann-2", "ann-3")
+    ]
+    held.wait("ann-1", "ann-2")
+    other = as_owner("bob", lambda: cache.submit("bob-1", held.compute("bob-1")))
+    held.wait("ann-1", "ann-2", "bob-1")
+    held.gate.set()
+    for job in (*mine, other):
+        job.result(5)
+
+
+@pytest.mark.parametrize("about", [{"about": ["upload"]}, {"urgency": 1}], ids=["uploads", "what may be asked next"])
+def test_one_worker_is_kept_free_of(about: dict):
+    cache, held = Cache(workers=3), Held()
+    for name in ("ann", "bob", "eve"):
+        as_owner(name, lambda name=name: cache.submit(name, held.compute(name), **about))
+    held.wait("ann", "bob")
+    as_owner("dan", lambda: cache.submit("sample", held.compute("sample")))
+    held.wait("ann", "bob", "sample")
+    held.gate.set()
+
+
+def test_ten_questions_of_one_person_do_not_go_before_the_first_of_another():
+    cache, held = Cache(workers=1), Held()
+    as_owner("eve", lambda: cache.submit("first", held.compute("first")))
+    held.wait("first")
+    names = [f"ann-{number}" for number in range(10)]
+    jobs = [as_owner("ann", lambda name=name: cache.submit(name, held.compute(name))) for name in names]
+    jobs.append(as_owner("bob", lambda: cache.submit("bob-1", held.compute("bob-1"))))
+    held.gate.set()
+    for job in jobs:
+        job.result(5)
+    assert held.begun == ["first", "ann-0", "bob-1", *names[1:]]
+
+
+def test_what_somebody_else_waits_for_too_comes_in_their_turn():
+    cache, held = Cache(workers=1), Held()
+    as_owner("eve", lambda: cache.submit("first", held.compute("first")))
+    held.wait("first")
+    jobs = [as_owner("ann", lambda name=name: cache.submit(name, held.compute(name))) for name in ("a", "b", "c")]
+    jobs.append(as_owner("bob", lambda: cache.submit("c", held.compute("c"))))
+    held.gate.set()
+    for job in jobs:
+        job.result(5)
+    assert held.begun == ["first", "a", "c", "b"]
+
+
+def test_what_is_stopped_before_its_turn_ends_at_once_and_never_begins():
+    cache, held = Cache(workers=1), Held()
+    blocker = cache.submit("blocker", held.compute("blocker"))
+    held.wait("blocker")
+    job = cache.submit("queued", held.compute("queued"))
+    job.cancel()
+    with pytest.raises(CancelledError):
+        job.result(0)
+    held.gate.set()
+    blocker.result(5)
+    cache.get("last", lambda progress: prediction())
+    assert held.begun == ["blocker"]
+    assert cache.counters.cancelled == 1
+
+
+def test_a_worker_works_for_whoever_asked_and_so_does_who_is_told():
+    cache, seen, told = Cache(workers=1), list[str](), threading.Event()
+
+    def note() -> None:
+        job = cache.submit("key", lambda progress: seen.append(owner.get()) or prediction())
+        job.then(lambda result: (seen.append(owner.get()), told.set()))
+
+    as_owner("ann", note)
+    assert told.wait(5)
+    assert seen == ["ann", "ann"]
+
+
+def test_the_uploads_of_one_person_hold_half_of_the_memory_at_most():
+    size = prediction(size=1000).nbytes
+    cache = Cache(memory_limit=4 * size)
+    cache.get("sample", lambda progress: prediction(size=1000))
+    for number in range(3):
+        as_owner(
+            "ann",
+            lambda number=number: cache.submit(
+                f"ann-{number}", lambda progress: prediction(size=1000), about=["upload"]
+            ).result(),
+        )
+    assert [cache.holds(key) for key in ("sample", "ann-0", "ann-1", "ann-2")] == [True, False, True, True]
+    cache.forget("upload")
+    assert cache.counters.bytes == size
+
+
+def test_an_error_that_is_kept_holds_nothing_of_what_was_computed():
+    cache, seen = Cache(), []
+
+    def fail(progress: Progress) -> Prediction:
+        values = prediction(size=1000)
+        seen.append(weakref.ref(values))
+        try:
+            raise ValueError("inner")
+        except ValueError as error:
+            raise ComputationError("no") from error
+
+    job = cache.submit("key", fail)
+    with pytest.raises(ComputationError):
+        job.result(5)
+    error = job._computation.future.exception()
+    assert error
+    assert error.__cause__
+    cache.get("next", lambda progress: prediction())
+    assert seen[0]() is None

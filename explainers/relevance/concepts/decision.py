@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,14 +70,22 @@ class Decision:
 
         With a ``region`` only the concepts' places in it count: a condition on neurons instead of channels.
         """
-        values, local = self.values(concepts), self.local(concepts, region)
-        each = values.nbytes + self.tape.value(self.tape.model.input_node).nbytes
-        size = max(1, PASS_MEMORY.share // 4 // each)
-        parts = []
+        local = self.local(concepts, region)
+        return torch.cat([found.sum(2) for found in self.follow(concepts, local, chosen)])
+
+    def follow(
+        self, concepts: Concepts, flow: Float[Tensor, "1 batch *shape"], chosen: Sequence[int], stop: str = ""
+    ) -> Iterator[Float[Tensor, "concept batch *stop"]]:
+        """Propagate each chosen concept's part of a layer's relevance down to another layer ("": the input).
+
+        In one pass; more concepts than a quarter of a pass's memory has place for in several, each given as it comes.
+        """
+        values = self.values(concepts)
+        end: Tensor = self.tape.value(find_node(self.tape.model, stop) if stop else self.tape.model.input_node)
+        size = max(1, PASS_MEMORY.share // 4 // (values.nbytes + end.nbytes))
         for first in range(0, max(1, len(chosen)), size):
-            seeds = concepts.keep(values, local, chosen[first : first + size])
-            parts.append(relevance(self.tape, seeds, rules=self.rules, start=concepts.layer.node).sum(2))
-        return torch.cat(parts)
+            seeds = concepts.keep(values, flow, chosen[first : first + size])
+            yield relevance(self.tape, seeds, rules=self.rules, start=concepts.layer.node, stop=stop)
 
 
 @dataclass(frozen=True)
@@ -107,16 +115,17 @@ def trace_parents(
     """
     if decision.tape.batch != 1:
         raise SelectionError(f"Parents are traced for one image, not {decision.tape.batch}. Record one image alone.")
-    values = decision.values(concepts)
-    seeds = concepts.keep(values, decision.relevance(concepts.layer.node), chosen)
-    own = concepts.measure(values, seeds)[range(len(chosen)), 0, chosen]
+    values, flow = decision.values(concepts), decision.relevance(concepts.layer.node)
+    own = torch.cat([concepts.measure(values, concepts.keep(values, flow, [one]))[:, 0, one] for one in chosen])
     levels = [Level(concepts.layer.name, torch.tensor(list(chosen)), own, own.diag())]
-    upper = concepts
+    upper, traced = concepts, list(chosen)
     for lower in below:
-        arrived = relevance(decision.tape, seeds, rules=decision.rules, start=upper.layer.node, stop=lower.layer.node)
-        weights = lower.measure(decision.values(lower), arrived)[:, 0]
+        parts, arrived = list[Tensor](), torch.zeros(())
+        for found in decision.follow(upper, flow, traced, lower.layer.node):
+            parts.append(lower.measure(decision.values(lower), found)[:, 0])
+            arrived = arrived + found.sum(0, keepdim=True)
+        weights = torch.cat(parts)
         parents = torch.unique(weights.abs().topk(min(count, lower.count)).indices)
-        flow = arrived.sum(0, keepdim=True)
         levels.append(Level(lower.layer.name, parents, weights.sum(0)[parents], weights[:, parents]))
-        seeds, upper = lower.keep(decision.values(lower), flow, parents.tolist()), lower
+        upper, traced, flow = lower, parents.tolist(), arrived
     return levels

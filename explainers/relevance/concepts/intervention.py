@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, fx
 
+from explainers.memory import PASS_MEMORY
 from explainers.relevance.composites import assign
 from explainers.relevance.concepts.decision import Decision
 from explainers.relevance.concepts.units import Concepts
@@ -26,7 +27,7 @@ def intervene(decision: Decision, concepts: Concepts, factors: Mapping[int, floa
     changed = concepts.change(decision.values(concepts), factors)
     above = find_dependents(node)
     shared = {name: value for name, value in tape.kept.items() if name not in above}
-    with torch.no_grad():
+    with torch.no_grad(), PASS_MEMORY.hold(tape.model.footprint.total * tape.batch):
         values = tape.model.run(given={**shared, node.name: changed}, keep=above)[1]
     return replace(decision, tape=replace(tape, kept={**shared, **values, node.name: changed}, derived={}))
 
