@@ -258,7 +258,7 @@ def test_every_page_of_one_case_works_over_a_folder_that_cannot_be_written(tmp_p
         expect(page.get_by_role("heading", name="The model says")).to_be_visible()
         expect(page.get_by_text("Explained output")).to_be_visible()
         for place, words in {
-            "concepts": "Build the index", "prototypes": "Build the index", "failures": "Ask the model",
+            "concepts": "Build the index", "prototypes": "Build the index", "failures": "Its surest mistakes",
             "model": "Bring your own",
         }.items():  # fmt: skip
             page.goto(f"{address}/{place}?model=digits")
