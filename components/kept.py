@@ -33,9 +33,10 @@ def draw_indexes() -> None:
     )
     for one in indexes:
         with st.container(horizontal=True, vertical_alignment="center"):
+            layers = f"{len(one.layers)} layer{'s' * (len(one.layers) != 1)}"
             begun = time.strftime("%Y-%m-%d", time.gmtime(one.begun)) if one.begun else "begun at an unknown time"
             name = plain(one.model) if one.model else "Its manifest cannot be read"
-            st.markdown(f"**{name}** · {len(one.layers)} layers · {say_size(one.bytes)} · {begun}", width=520)
+            st.markdown(f"**{name}** · {layers} · {say_size(one.bytes)} · {begun}", width=520)
             with st.popover("Remove", icon=":material/delete:"):
                 st.markdown("Everybody on this server needs it for concepts and verdicts until it is built again.")
                 st.button("Remove this index", key=f"remove-{one.folder.name}", on_click=_remove, args=(one,))

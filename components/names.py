@@ -29,11 +29,15 @@ def current_notes(info: ModelInfo) -> Notes:
 
 
 def read_current_names(info: ModelInfo) -> Names:
-    """Read the names of a model's concepts; says so if the file of notes was damaged. Raises NotesError."""
-    notes = current_notes(info)
-    if notes.damage:
-        st.warning(plain(notes.damage), icon=":material/warning:")
-    return notes.concept_names(info.digest)
+    """Read the names of a model's concepts; says so if the file of notes was damaged, or cannot be used: no names."""
+    try:
+        notes = current_notes(info)
+        if notes.damage:
+            st.warning(plain(notes.damage), icon=":material/warning:")
+        return notes.concept_names(info.digest)
+    except NotesError as error:
+        tell_error(error, "warning")
+        return {}
 
 
 def title_of(names: Names, layer: str, concept: int) -> str:

@@ -50,7 +50,7 @@ class Disk:
 
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
-        self._written = 0
+        self._written = limit
         self._lock = threading.Lock()
         self.prune(limit)
 
@@ -92,23 +92,23 @@ class Disk:
         data = store(result)
         with going_on("Results cannot be kept", self.folder):
             write_sealed(self._file(key), data)
+            if self._is_due(len(data)):
+                room = self.limit - self.limit // SHARE
+                threading.Thread(target=self.prune, args=(room,), name="pruning", daemon=True).start()
+
+    def _is_due(self, size: int) -> bool:
+        """Count what was written; tells whether that is so much that it is time to make room."""
         with self._lock:
-            self._written += len(data)
-            due = self._written * SHARE >= self.limit
-            self._written *= not due
-        if due:
-            threading.Thread(
-                target=self.prune, args=(self.limit - self.limit // SHARE,), name="pruning", daemon=True
-            ).start()
+            self._written += size
+            return self._written * SHARE >= self.limit
 
     def prune(self, limit: int) -> None:
         """Remove what was not used for longest until the rest fits the limit, unless another process is at it."""
-        with (
-            going_on("Old results cannot be removed", self.folder),
-            suppress(Timeout),
-            FileLock(self.folder / "locks" / "prune", timeout=0),
-        ):
-            prune(self.folder, limit)
+        with going_on("Old results cannot be removed", self.folder):
+            with suppress(Timeout), FileLock(self.folder / "locks" / "prune", timeout=0):
+                prune(self.folder, limit)
+            with self._lock:
+                self._written = 0
 
     def _file(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.npz"

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from playwright.sync_api import Browser, expect
+from streamlit.testing.v1 import AppTest
 
 from explainers.cache import Cache
 from explainers.disk import Disk, tell_troubles
@@ -50,6 +51,12 @@ def mounted(place: Path, options: str) -> Iterator[None]:
 
 
 Mend = Callable[[], object]
+
+
+def wait_for_pruning() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "pruning":
+            thread.join()
 
 
 @contextmanager
@@ -152,7 +159,7 @@ def test_a_cache_that_cannot_write_answers_says_why_and_goes_on_trying(
         for key in KEYS * 2:
             assert cache.get(key, lambda progress: prediction(8), durable=True).logits[0] == 8
         assert cache.counters.disk_hits == 2
-        cache._disk.prune(1 << 30)  # type: ignore[union-attr]  # there is one
+        wait_for_pruning()
         keep("tiny", "content", model)
         assert tell_troubles() == ()
         assert len(list(place.glob("models/*"))) == 1
@@ -183,12 +190,6 @@ def test_who_waits_for_another_process_can_be_stopped(tmp_path: Path) -> None:
         pytest.fail("two hold the same")
     with disk.hold(KEYS[0]):
         pass
-
-
-def wait_for_pruning() -> None:
-    for thread in threading.enumerate():
-        if thread.name == "pruning":
-            thread.join()
 
 
 def test_the_disk_is_pruned_while_results_are_written_by_two_who_share_it(tmp_path: Path) -> None:
@@ -249,7 +250,8 @@ def test_an_index_does_not_grow_beyond_what_indexes_may_take_and_one_can_be_remo
     assert start(model(), samples, other, ["4"]).result(60).added == 12
 
 
-def test_every_page_of_one_case_works_over_a_folder_that_cannot_be_written(tmp_path: Path, browser: Browser) -> None:
+@pytest.mark.exhaustive
+def test_every_page_works_over_a_folder_that_cannot_be_written(tmp_path: Path, browser: Browser) -> None:
     (tmp_path / "file").touch()
     with running_app(tmp_path, LIGHTBOX_CACHE=str(tmp_path / "file" / "cache")) as address:
         page = browser.new_page()
@@ -258,7 +260,7 @@ def test_every_page_of_one_case_works_over_a_folder_that_cannot_be_written(tmp_p
         expect(page.get_by_role("heading", name="The model says")).to_be_visible()
         expect(page.get_by_text("Explained output")).to_be_visible()
         for place, words in {
-            "concepts": "Build the index", "prototypes": "Build the index", "failures": "Ask the model",
+            "concepts": "Build the index", "prototypes": "Build the index", "failures": "Its surest mistakes",
             "model": "Bring your own",
         }.items():  # fmt: skip
             page.goto(f"{address}/{place}?model=digits")
@@ -269,3 +271,55 @@ def test_every_page_of_one_case_works_over_a_folder_that_cannot_be_written(tmp_p
         page.goto(f"{address}/activity")
         expect(page.get_by_text("Results cannot be kept").first).to_be_visible()
         page.close()
+
+
+def draw_activity() -> None:
+    """The page *Activity* of a server whose folder is a file, and a page that shows names."""
+    import sample_models
+    from components.kept import draw_indexes, draw_troubles
+    from components.names import read_current_names
+
+    assert read_current_names(sample_models.load("digits").info) == {}
+    draw_troubles()
+    draw_indexes()
+
+
+@pytest.mark.usefixtures("untroubled")
+def test_activity_tells_the_trouble_with_what_to_do_and_pages_go_on_without_notes(
+    tmp_path: Path, bounds: Callable[..., None]
+) -> None:
+    (tmp_path / "file").touch()
+    bounds(cache=tmp_path / "file")
+    page = AppTest.from_function(draw_activity).run(timeout=60)
+    assert not page.exception
+    told = plain_again(" ".join(one.value for one in page.warning))
+    assert "notes cannot be used now" in plain_again(page.error[0].value)
+    assert "Opened models cannot be kept" in told
+    assert "Move away the file that is where a folder should be" in told
+
+
+def plain_again(text: str) -> str:
+    """A text without the signs that keep it from being read as Markdown."""
+    return text.replace("\\", "")
+
+
+def draw_list() -> None:
+    """The indexes on the page *Activity*."""
+    from components.kept import draw_indexes
+
+    draw_indexes()
+
+
+def test_activity_lists_the_indexes_with_their_sizes_and_removes_one(
+    tmp_path: Path, bounds: Callable[..., None]
+) -> None:
+    bounds(cache=tmp_path / "cache")
+    for layer in ("2", "4"):
+        place = find_store(model(), [layer], "pictures")
+        start(model(), draw(tmp_path / "pictures", 3), place, [layer]).result(60)
+    page = AppTest.from_function(draw_list).run(timeout=60)
+    assert sum("1 layer " in one.value for one in page.markdown) == 2
+    page.button(key=f"remove-{place.name}").click().run(timeout=60)
+    assert not page.exception
+    assert [one.layers for one in list_indexes()] == [("2",)]
+    assert not place.exists()

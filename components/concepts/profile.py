@@ -16,6 +16,7 @@ from components.references.index import add_index
 from components.references.rows import COUNT, Concept, Reference, draw_until_done, follow_references, make_tiles
 from components.scene import ACTMAX, CLASS, RELMAX, Scene
 from components.session import Workspace
+from components.telling_errors import telling_errors
 from components.tiles import draw_tiles
 from explainers.index import Index
 
@@ -35,7 +36,8 @@ def draw_profile(scene: Scene, workspace: Workspace, concept: int) -> None:
         st.button("Back to the decision", icon=":material/arrow_back:", shortcut="Escape", on_click=close_views)
         st.markdown(f"## {plain(scene.title(concept))} of {plain(scene.layer)}", width="stretch")
         st.button("Name", icon=":material/edit:", key="name-opened", on_click=call_dialog, args=("name", concept))
-    draw_history(current_notes(scene.info).history(scene.info.digest, scene.layer, concept))
+    with telling_errors():  # of notes, without which all else is the same
+        draw_history(current_notes(scene.info).history(scene.info.digest, scene.layer, concept))
     scene = add_index(scene, workspace)
     if not scene.index:
         return

@@ -13,6 +13,7 @@ from components.prototypes.family import Family
 from components.prototypes.pictures import draw_crop, make_samples
 from components.prototypes.review import draw_review
 from components.prototypes.verdict import choose_thresholds, draw_histogram, draw_verdict, tell_percentile
+from components.telling_errors import telling_errors
 from components.tiles import Tile, draw_tiles
 from explainers.index.subjects import CaseInIndex
 from explainers.prototypes.decisions import Decision, JudgeDecision, Thresholds
@@ -42,7 +43,8 @@ def draw_decision(family: Family) -> AskedVerdict:
     decisions = [job.result() for job in jobs]
     with left:
         verdict = st.container()
-        draw_review(family, decisions[0])
+        with telling_errors():  # of notes, without which the verdict is the same
+            draw_review(family, decisions[0])
     with verdict:  # after the buttons whose keys are pressed as soon as it is read
         draw_verdict(family, decisions[0])
         _tell_label(family, decisions[1:])

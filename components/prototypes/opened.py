@@ -14,7 +14,7 @@ from components.prototypes.deviations import CONCEPTS, draw_bars_of
 from components.prototypes.family import Family
 from components.prototypes.pictures import draw_sample, make_samples
 from components.prototypes.tags import draw_tag_form, draw_tags_of, notes_of
-from components.telling_errors import tell_error
+from components.telling_errors import tell_error, telling_errors
 from components.tiles import draw_tiles
 from explainers.errors import ImageError
 from explainers.notes import Tag
@@ -32,10 +32,11 @@ def draw_selection(family: Family, rows: Sequence[int], tags: Mapping[str, tuple
     samples = family.index.table["digest"].iloc[list(rows)].tolist()
     if len(rows) == 1:
         draw_opened(family, rows[0])
-        draw_tags_of(notes_of(family), tags.get(samples[0], ()))
     else:
         draw_gallery(family, rows)
-    draw_tag_form(notes_of(family), samples)
+    with telling_errors():
+        draw_tags_of(notes_of(family), tags.get(samples[0], ()) if len(rows) == 1 else ())
+        draw_tag_form(notes_of(family), samples)
 
 
 def draw_gallery(family: Family, rows: Sequence[int]) -> None:

@@ -25,8 +25,12 @@ def notes_of(family: Family) -> Notes:
 
 
 def read_tags(family: Family) -> Mapping[str, tuple[Tag, ...]]:
-    """Read the tags of an index's samples, by digest of those that have any."""
-    found = notes_of(family).tags(family.index.table["digest"].tolist())
+    """Read the tags of an index's samples, by digest of those that have any; says so where notes cannot be used."""
+    try:
+        found = notes_of(family).tags(family.index.table["digest"].tolist())
+    except NotesError as error:
+        tell_error(error, "warning")
+        return {}
     return {sample: tags for sample, tags in found.items() if tags}
 
 
