@@ -10,10 +10,10 @@ from starlette.routing import Route
 
 from components.policy import Policy
 from components.server import hosts
-from components.server.door import METRICS, Door
+from components.server.door import Door
 from components.server.health import tell_health
 from components.server.life import live
-from components.server.login import log_in
+from components.server.login import find_place, log_in
 from components.server.metrics import tell_metrics
 from explainers.errors import SettingError
 from explainers.events import write_lines
@@ -29,8 +29,9 @@ def serve(*inner: Any) -> dict[str, Any]:
         hosts.known_names()
     except SettingError as error:
         sys.exit(f"error: {error}")
+    ways = {"healthz": tell_health, "metrics": tell_metrics, "login": log_in}
     return {
         "lifespan": live,
-        "routes": [Route("/healthz", tell_health), Route(METRICS, tell_metrics), Route("/login", log_in)],
+        "routes": [Route(find_place(path), answer) for path, answer in ways.items()],
         "middleware": [Middleware(part) for part in (Policy, Door, *inner)],
     }
