@@ -3,11 +3,12 @@
 import streamlit as st
 
 from components.access import require_user
+from components.arrivals import Arrivals
 from components.belongings import use, work_for_session
 from components.class_proposal import tell_labels
 from components.finding import filter_workspace
 from components.navigation import choose_page, draw_beside
-from components.server.application import SERVER
+from components.server.serving import serve
 from components.session import Workspace, choose_model, choose_pictures
 from components.telling_errors import require_settings, tell_error
 from components.theme import apply_theme, draw_icon
@@ -25,7 +26,7 @@ def choose_workspace() -> Workspace:
 
 
 if __name__ != "__main__":  # `streamlit run` asks for the server, which then runs this file for each session
-    app = st.App(__file__, **SERVER)
+    app = st.App(__file__, **serve(Arrivals))
 else:
     st.set_page_config(page_title="Lightbox", page_icon=draw_icon(), layout="wide")
     apply_theme()

@@ -23,9 +23,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from components.policy import Policy
-from components.server import hosts
 from components.server.door import Door
-from explainers.errors import SettingError
+from components.server.serving import serve
+from explainers import events
 from tests.conftest import ROOT, running_app
 from tests.test_privacy import Session, finished
 
@@ -145,10 +145,13 @@ def test_names_that_are_set_are_known_however_they_are_written(bounds: Callable[
 
 
 @pytest.mark.parametrize("name", ["https://a.example", "a.example:8443", "*", "a b", "a/b", "ü" * 80])
-def test_a_setting_that_is_no_name_is_refused_with_a_sentence(name: str, bounds: Callable[..., None]) -> None:
+def test_a_setting_that_is_no_name_ends_the_server_with_a_sentence(
+    name: str, bounds: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events._log, "handlers", events._log.handlers)
     bounds(hosts=name)
-    with pytest.raises(SettingError, match="without https:// or a port"):
-        hosts.known_names()
+    with pytest.raises(SystemExit, match=r"error: The setting 'hosts' names .* without https:// or a port"):
+        serve()
 
 
 @pytest.mark.parametrize(

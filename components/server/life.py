@@ -1,4 +1,4 @@
-"""The server's life: it starts to tell what happens, hears the signal to stop, and leaves nothing behind."""
+"""The server's life: it hears the signal to stop, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from typing import Any
 
 import uvicorn
 
-from components.server import hosts
 from components.server.processes import end_children
 from explainers import under_way
 from explainers.errors import NotesError
-from explainers.events import tell, write_lines
+from explainers.events import tell
 from explainers.notes import shared_notes
 from explainers.settings import settings
 
@@ -30,9 +29,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @asynccontextmanager
 async def live(app: Any) -> AsyncIterator[None]:
-    """Be there for as long as the server runs; raises SettingError before anybody gets in."""
-    write_lines()
-    hosts.known_names()
+    """Be there for as long as the server runs."""
     _hear_signals()
     tell("server starts")
     started = time.monotonic()

@@ -36,7 +36,7 @@ a {{display: inline-block; padding: .5rem 1rem; border-radius: .5rem; background
 
 def draw_entrance(sentence: str, login: bool) -> str:
     """Write the page that says why somebody does not get in, with a way to log in if there is one."""
-    way = f'<p><a href="{escape(_find_place("login"))}">Log in</a></p>' if login else ""
+    way = f'<p><a href="{escape(find_place("login"))}">Log in</a></p>' if login else ""
     return PAGE.format(sentence=escape(sentence), way=way)
 
 
@@ -47,7 +47,7 @@ async def log_in(request: Request) -> Response:
     except (StreamlitAuthError, OSError, ValueError) as error:
         words = f"The login of this server does not work: {' '.join(str(error).split())} Ask those who run it."
         return HTMLResponse(draw_entrance(words, False), 503)
-    return RedirectResponse(f"{_find_place('auth/login')}?{urlencode({'provider': token})}", 302)
+    return RedirectResponse(f"{find_place('auth/login')}?{urlencode({'provider': token})}", 302)
 
 
 def _reach_service() -> str:
@@ -58,5 +58,6 @@ def _reach_service() -> str:
     return encode_provider_token(PROVIDER)
 
 
-def _find_place(path: str) -> str:
+def find_place(path: str) -> str:
+    """The path under which something is served, below the prefix that Streamlit is told to serve under."""
     return make_url_path(config.get_option("server.baseUrlPath") or "", path)

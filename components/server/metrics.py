@@ -67,11 +67,14 @@ def _find_of_caches() -> Iterator[Figure]:
     caches: dict[str, Cache] = {"results": shared_cache(), "builds": builds()}
     counters = {name: cache.counters for name, cache in caches.items()}
     for field in fields(counters["results"]):
-        if field.name == "computed":
+        if not isinstance(getattr(counters["results"], field.name), int):
             continue
         name = f"lightbox_cache_{field.name}" + ("" if field.name in GAUGES else "_total")
         for cache, one in counters.items():
             yield name, f"Of the cache: {field.name.replace('_', ' ')}.", {"cache": cache}, getattr(one, field.name)
+    for cache, of in caches.items():
+        waiting = sum(not computation.started for computation in list(of._under_way.values()))
+        yield "lightbox_computations_waiting", "Computations that wait for a worker.", {"cache": cache}, waiting
     for kind, count in sorted(counters["results"].computed.items()):
         yield "lightbox_computed_total", "Computations that ended with a result.", {"kind": kind}, count
 
