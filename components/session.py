@@ -302,6 +302,7 @@ def read_uploads(files: Sequence[UploadedFile], folder: Sequence[UploadedFile]) 
     wanted = {file.file_id: file for file in files} | ({packed: None} if folder else {})
     for gone in set(known) - set(wanted):
         del known[gone]
+        st.session_state.pop("read_otherwise", None)  # it may be of what is gone
     for key, file in wanted.items():
         if key not in known:
             name = file.name if file else "the folder"
