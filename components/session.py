@@ -319,6 +319,8 @@ def read_uploads(files: Sequence[UploadedFile], folder: Sequence[UploadedFile]) 
     packed = " ".join(file.file_id for file in folder)
     wanted = {file.file_id: file for file in files} | ({packed: None} if folder else {})
     gone = [known.pop(key) for key in set(known) - set(wanted)]
+    if gone:
+        st.session_state.pop("read_otherwise", None)  # it may be of what is gone
     for key, file in wanted.items():
         if key not in known:
             name = file.name if file else "the folder"
