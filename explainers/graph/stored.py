@@ -156,7 +156,7 @@ def restore_value(entry: Any) -> Any:
     if entry is None:
         return None
     shape, dtype = entry["shape"], argument(entry["type"], {})
-    require(all(type(size) is int and size >= 0 for size in shape) and math.prod(shape) < 2**48, "It is too large.")
+    require(all(type(size) is int and size >= 0 for size in shape) and math.prod(shape) < 2**62, "It is too large.")
     require(isinstance(dtype, torch.dtype), "It has no type.")
     return torch.empty(shape, dtype=dtype, device="meta")
 
