@@ -125,7 +125,12 @@ def keep(name: str, content: str, make: Callable[[], Model]) -> Model:
 
 
 def describe(node: fx.Node) -> dict[str, Any]:
-    """A node as plain data."""
+    """A node as plain data; raises ModelError for a call that gives something else each time."""
+    if isinstance(node.target, torch._ops.OpOverload) and not calls.is_certain(node.target, node.args, node.kwargs):
+        raise ModelError(
+            f"The model's graph draws random numbers (by {node.target}), as a network does in training only. Call its "
+            "eval() before you save it."
+        )
     return {
         "name": node.name,
         "op": node.op,
