@@ -153,7 +153,7 @@ def python_paths() -> Iterator[Path]:
     package = Path(__file__).parent
     yield package
     yield Path(sys.base_prefix, "lib")
-    yield from map(Path, sysconfig.get_paths().values())
+    yield from (Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
     yield from (Path(entry) for entry in sys.path if entry and not package.is_relative_to(Path(entry).resolve()))
 
 

@@ -13,13 +13,13 @@ from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
-import safetensors.torch
 import torch
 from onnx import helper
 
 from explainers import owners
 from explainers.errors import CancelledError, ModelError
 from explainers.graph import loader, sandbox
+from explainers.graph.model import Model
 from explainers.graph.sandbox import Queue
 from tests.model_files import saved, tiny_archive
 from tests.onnx_files import numbers, write
@@ -148,43 +148,58 @@ def onnx_file() -> bytes:
     return write(*nodes, weight=numbers(4, 3, 3, 3))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are counted where the system lists them")
-def test_files_of_every_kind_open_behind_walls_and_two_at_once(bounds):
-    vision = pytest.importorskip("torchvision")
-    bounds(upload_processes=2)
-    weights = vision.models.squeezenet1_1(num_classes=3).state_dict()
-    files = {
-        "net.safetensors": safetensors.torch.save(weights),
-        "net.pt": saved(weights),
-        "net.pt2": tiny_archive(),
-        "net.onnx": onnx_file(),
-    }
-    found, most, over = {}, [0], threading.Event()
+def open_together(files: dict[str, bytes]) -> tuple[dict[str, Model], int]:
+    """Open files of several owners at once; returns the models, and how many processes there were at most."""
+    found: dict[str, Model] = {}
+    counted, over = [0], threading.Event()
 
     def count() -> None:
         while not over.wait(0.05):
-            most[0] = max(most[0], len(descendants()))
+            counted.append(len(descendants()))
 
     def open_one(name: str) -> None:
         owners.owner.set(name)
         found[name] = sandbox.load(files[name], name)
 
-    threads = [threading.Thread(target=open_one, args=(name,)) for name in files]
     counter = threading.Thread(target=count)
+    threads = [threading.Thread(target=open_one, args=(name,)) for name in files]
     for thread in (counter, *threads):
         thread.start()
     for thread in threads:
         thread.join()
     over.set()
     counter.join()
+    return found, max(counted)
+
+
+def kinds() -> dict[str, bytes]:
+    weights = pytest.importorskip("torchvision").models.squeezenet1_1(num_classes=3).state_dict()
+    return {"net.pt": saved(weights), "net.onnx": onnx_file()}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are counted where the system lists them")
+def test_checkpoints_and_onnx_files_open_behind_walls_and_one_at_once_if_so_set(bounds):
+    bounds(upload_processes=1)
+    files = kinds()
+    found, most = open_together(files)
     assert found.keys() == files.keys()
-    assert 1 <= most[0] <= 3  # those of the settings, and one that waits
+    assert 1 <= most <= 2  # that of the settings, and one that waits for the next file
     assert sandbox._spares[-1].process.poll() is None  # though the thread that asked for it has ended
     for name, model in found.items():
         theirs = loader.load(files[name], name)
         images = torch.randn(2, model.info.preprocessing.channels, *model.info.preprocessing.size)
         assert model.info == theirs.info
         assert torch.equal(model(images), theirs(images))
+
+
+@pytest.mark.exhaustive
+def test_six_uploads_start_no_more_processes_than_are_set_and_one_that_waits(bounds):
+    bounds(upload_processes=2)
+    files = kinds() | {"net.pt2": tiny_archive()} | {f"{place}.onnx": onnx_file() for place in range(3)}
+    found, most = open_together(files)
+    print(f"{len(found)} files, at most {most} processes")
+    assert found.keys() == files.keys()
+    assert 2 <= most <= 3
 
 
 SERVER = """

@@ -14,8 +14,8 @@ from explainers.graph.checkpoint import telling
 from explainers.graph.model import Model
 from explainers.graph.stored import unpack
 
-#: The most images for which shapes may be given.
-IMAGES = 64
+#: The most images for which shapes may be given: files of some kinds are traced for a million.
+IMAGES = 2**20
 
 
 class Rerun(fx.Interpreter):

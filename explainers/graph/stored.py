@@ -133,7 +133,12 @@ def place_of(name: str, content: str) -> Path:
 
 
 def describe(node: fx.Node) -> dict[str, Any]:
-    """A node as plain data."""
+    """A node as plain data; raises ModelError for a call that gives something else each time."""
+    if isinstance(node.target, torch._ops.OpOverload) and not calls.is_certain(node.target, node.args, node.kwargs):
+        raise ModelError(
+            f"The model's graph draws random numbers (by {node.target}), as a network does in training only. Call its "
+            "eval() before you save it."
+        )
     return {
         "name": node.name,
         "op": node.op,
@@ -164,7 +169,7 @@ def restore_value(entry: Any) -> Any:
     if entry is None:
         return None
     shape, dtype = entry["shape"], argument(entry["type"], {})
-    require(all(type(size) is int and size >= 0 for size in shape) and math.prod(shape) < 2**48, "It is too large.")
+    require(all(type(size) is int and size >= 0 for size in shape) and math.prod(shape) < 2**62, "It is too large.")
     require(isinstance(dtype, torch.dtype), "It has no type.")
     return torch.empty(shape, dtype=dtype, device="meta")
 
