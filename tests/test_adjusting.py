@@ -19,9 +19,9 @@ RAMP = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
 
 
 @pytest.fixture(autouse=True)
-def owned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def owned(monkeypatch: pytest.MonkeyPatch) -> list[Picture]:
     """The digests that the session brought; there is no server here to look after them."""
-    found: list[str] = []
+    found: list[Picture] = []
     monkeypatch.setattr("components.adjusting.own", found.append)
     return found
 
@@ -65,7 +65,7 @@ def test_a_window_begins_at_the_one_that_is_shown_and_takes_any_width(scale: flo
     assert shown(app) is picture
 
 
-def test_what_is_read_otherwise_keeps_name_label_and_privacy(owned: list[str]):
+def test_what_is_read_otherwise_keeps_name_label_and_privacy(owned: list[Picture]):
     first, _ = read(archive({"a/x.tif": tiff(RAMP), "b/y.tif": tiff(RAMP)}), "two.zip")
     app = page(first)
     app.number_input[1].set_value(0.9).run()
@@ -73,7 +73,7 @@ def test_what_is_read_otherwise_keeps_name_label_and_privacy(owned: list[str]):
     assert (found.name, found.label, found.private) == (first.name, first.label, True)
     assert found.digest != first.digest
     assert found.again is not None
-    assert owned == [found.digest]
+    assert owned == [found]
 
 
 def test_a_frame_is_read_from_a_file_on_the_server_and_from_a_zip_of_several(tmp_path):

@@ -76,8 +76,9 @@ class Person:
             message = ForwardMsg.FromString(self.session.socket.recv(timeout=60))
         (urls,) = message.file_urls_response.file_urls
         put(self.session.address, urls.upload_url, name, data)
-        state = self.widgets.add()
-        state.id = next(element for element in elements if element.endswith(key))
+        place = next(element for element in elements if element.endswith(key))
+        state = next((widget for widget in self.widgets if widget.id == place), None) or self.widgets.add()
+        state.id = place
         info = state.file_uploader_state_value.uploaded_file_info.add()
         info.name, info.size, info.file_id = name, len(data), urls.file_id
         info.file_urls.CopyFrom(urls)
@@ -164,10 +165,10 @@ def test_what_cannot_be_read_is_gone_with_its_session_too(address: str) -> None:
     with open_session(address) as session:
         person = Person(session)
         person.upload("uploaded_images", "broken.png", b"\x89PNG\r\n\x1a\nnothing", person.sees("broken.png"))
-        person.upload("uploaded_images", "table.csv", b"image,label\na.png,cat\n", person.sees("table.csv"))
+        person.upload("uploaded_images", "table.csv", b"image,label\na.png,cat\n", person.sees("uploaded_images"))
         person.go("model", "", person.sees("model_file"))
-        person.upload("names_file", "names.txt", b"cat\ndog\n", finished)
-        person.upload("model_file", "evil.pt", b"\x80\x04nothing", person.sees("evil.pt"))
+        person.upload("names_file", "names.txt", b"cat\ndog\n", person.sees("model_file"))
+        person.upload("model_file", "evil.pt", b"\x80\x04nothing", person.sees("model_file"))
         assert look(address)["files"] == 4
     wait_until_gone(address)
 
