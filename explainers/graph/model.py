@@ -30,6 +30,10 @@ aten = torch.ops.aten
 #: How long one operator may take for the images that go through together, in seconds: no stop is heard meanwhile.
 SECONDS = 0.7
 
+#: After how many seconds of a forward pass a stop is listened for again on the way back, which takes some three times
+#: as long; to listen costs 30 microseconds.
+LISTENING = 0.005
+
 Operators = Mapping[Any, Callable[..., Any]]
 Plan = tuple[tuple[fx.Node, tuple[fx.Node, ...]], ...]
 
@@ -79,7 +83,7 @@ class Model:
         values: dict[fx.Node, Any] = {}
         kept: dict[str, Tensor] = {}
         ends = frozenset(given), frozenset(keep)
-        progress, slowest = at_hand.get(), 0.0
+        progress, slowest, unheard = at_hand.get(), 0.0, 0.0
         for node, spent in self.remember(ends, partial(self.plan, *ends)):
             if progress is not None:
                 progress.check()
@@ -91,9 +95,10 @@ class Model:
                 values[node] = inputs.contiguous(memory_format=torch.channels_last) if inputs is not None else None
             else:
                 values[node] = self.compute(node, values, operators)
-            slowest = max(slowest, time.perf_counter() - start)
-            if progress is not None:
-                listen(values[node], progress)
+            seconds = time.perf_counter() - start
+            slowest, unheard = max(slowest, seconds), unheard + seconds
+            if progress is not None and unheard >= LISTENING and listen(values[node], progress):
+                unheard = 0.0
             if node.name in keep:
                 kept[node.name] = values[node]
             for old in spent:
@@ -190,10 +195,12 @@ class Model:
         return self.program.graph.output_node().all_input_nodes[0]
 
 
-def listen(value: Any, progress: Progress) -> None:
-    """Hear a stop when a gradient comes back to a value."""
-    if isinstance(value, Tensor) and value.requires_grad:
-        value.register_hook(lambda gradient: progress.check())  # type: ignore[no-untyped-call]
+def listen(value: Any, progress: Progress) -> bool:
+    """Hear a stop when a gradient comes back to a value; tells whether one can come."""
+    if not (isinstance(value, Tensor) and value.requires_grad):
+        return False
+    value.register_hook(lambda gradient: progress.check())  # type: ignore[no-untyped-call]
+    return True
 
 
 def normalise(
