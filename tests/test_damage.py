@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from streamlit.testing.v1 import AppTest
 
 import sample_models
 from explainers.attribution.method import Attribution
@@ -296,3 +297,30 @@ def test_answers_of_another_version_of_torch_are_other_answers(monkeypatch: pyte
     for name in ("torch", "numpy", "pillow"):
         monkeypatch.setattr(asking, "versions", lambda name=name: {**{}, name: "0"})
         assert asking.identify(Predict(), about) != before
+
+
+def draw_index_of(folder: str, pictures: str) -> None:
+    """The state of an index as pages with concepts draw it."""
+    from pathlib import Path
+
+    from components.references.index import References, draw_index
+    from explainers.images import find
+    from tests.test_index import model
+
+    draw_index(model(), ["2"], References(find(Path(pictures)), Path(folder)), 0.1)
+
+
+def test_a_page_says_that_a_manifest_is_damaged_and_builds_again(tmp_path: Path) -> None:
+    pictures, place = tmp_path / "pictures", tmp_path / "index"
+    start(model(), draw(pictures, 6), place, LAYERS).result(60)
+    (place / "manifest.json").write_bytes((place / "manifest.json").read_bytes()[:50])
+    page = AppTest.from_function(draw_index_of, args=(str(place), str(pictures))).run(timeout=60)
+    assert not page.exception
+    assert "manifest of the index" in page.caption[0].value
+    page.button(key="build_index").click().run(timeout=60)
+    for job in page.session_state["builds"].values():
+        assert job.result(60).added == 0
+    page.run(timeout=60)
+    assert not page.exception
+    assert len(page.button) == 0
+    assert len(open_index(place)) == 6
