@@ -236,6 +236,7 @@ class Waiting:
     place: Any
 
     def __call__(self) -> None:
+        """Hear a click meanwhile."""
         self.place.empty()
 
     def tell(self, sentence: str) -> None:
