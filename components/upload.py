@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import isfinite, nan
 from typing import Any
 
@@ -76,7 +76,7 @@ def _read_names(file: Any) -> tuple[str, ...]:
     known: dict[str, tuple[str, ...]] = st.session_state.setdefault("read_names", {})
     if file.file_id not in known:
         known.clear()
-        with _waiting("Reading the class names …") as (waiting, _), hearing(waiting):
+        with _waiting("Reading the class names …") as waiting, hearing(waiting):
             known[file.file_id] = open_class_names(file.getvalue(), file.name)
     return known[file.file_id]
 
@@ -128,8 +128,8 @@ def _look(file: Any, **chosen: str) -> Proposal:
     if key not in known:
         if not chosen:
             known.clear()  # another file: what was found in the last one is of no more use
-        with _waiting("Looking at the file …") as (waiting, tell):
-            known[key] = sandbox.propose(file.getvalue(), file.name, waiting=waiting, tell=tell, **chosen)
+        with _waiting("Looking at the file …") as waiting:
+            known[key] = sandbox.propose(file.getvalue(), file.name, waiting=waiting, tell=waiting.tell, **chosen)
     return known[key]
 
 
@@ -252,24 +252,35 @@ def _read_meaning(meaning: Mapping[str, Any]) -> dict[str, Any]:
     return {**meaning, "usual": _read_numbers("usual value", usual) if usual else ()}
 
 
-@contextmanager
-def _waiting(what: str) -> Iterator[tuple[Callable[[], object], Callable[[str], object]]]:
-    """Say what is waited for, with a button to stop it; gives what the wait calls, so that any click ends it.
+@dataclass(frozen=True)
+class Waiting:
+    """What is called all the time while something is waited for, at a place for a sentence; any click ends it."""
 
-    The first call says nothing; the second says who comes before.
-    """
+    place: Any
+
+    def __call__(self) -> None:
+        """Hear a click meanwhile."""
+        self.place.empty()
+
+    def tell(self, sentence: str) -> None:
+        """Say meanwhile who comes before."""
+        self.place.caption(sentence)
+
+
+@contextmanager
+def _waiting(what: str) -> Iterator[Waiting]:
+    """Say what is waited for, with a button to stop it; gives what the wait calls, so that any click ends it."""
     place = st.empty()
     with place.container():
         st.button("Stop", icon=":material/stop:", key=f"stop-{what}")
         with st.spinner(what, show_time=True):
-            told = st.empty()
-            yield told.empty, told.caption
+            yield Waiting(st.empty())
     place.empty()
 
 
 def _load(file: Any, settings: dict[str, Any]) -> Any:
-    with _waiting("Opening the model and tracing its graph …") as (waiting, tell):
-        model = sandbox.load(file.getvalue(), file.name, waiting, tell, **settings)
+    with _waiting("Opening the model and tracing its graph …") as waiting:
+        model = sandbox.load(file.getvalue(), file.name, waiting, tell=waiting.tell, **settings)
     model = replace(model, info=replace(model.info, private=True))
     own(model)
     return model

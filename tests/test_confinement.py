@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from explainers.confinement import CALLS, CAPABILITIES, FILES, environment
+from explainers.confinement import (
+    ALLOW,
+    CALLS,
+    CAPABILITIES,
+    FILES,
+    MACHINES,
+    REFUSED,
+    RETURN,
+    WRITING,
+    environment,
+    write_filter,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,3 +74,51 @@ def test_a_confined_process_knows_no_variable_that_may_be_secret(tmp_path):
     kept = environment(tmp_path, given)
     assert "s" not in kept.values()
     assert (kept["HOME"], kept["TMPDIR"], kept["OMP_NUM_THREADS"]) == (str(tmp_path), str(tmp_path), "1")
+
+
+OLD_KERNEL = """
+import os, sys
+from pathlib import Path
+from explainers import confinement
+confinement.fence_files = lambda writable, readable: False
+walls = confinement.confine()
+assert confinement.CALLS in walls and confinement.FILES not in walls
+place = Path(sys.argv[1])
+for write in (
+    lambda: (place / "new").write_text("a"),
+    lambda: os.open(place / "old", os.O_RDWR),
+    lambda: (place / "old").unlink(),
+    lambda: (place / "old").rename(place / "new"),
+    lambda: (place / "folder").mkdir(),
+    lambda: (place / "link").symlink_to("old"),
+):
+    try:
+        write()
+    except PermissionError:
+        continue
+    sys.exit("it wrote")
+assert (place / "old").read_text() == "words"
+"""
+
+
+def test_a_kernel_that_cannot_wall_off_files_lets_nothing_be_written_where_there_is_no_folder_for_it(tmp_path):
+    (tmp_path / "old").write_text("words")
+    subprocess.run([sys.executable, "-c", OLD_KERNEL, str(tmp_path)], cwd=ROOT, check=True, timeout=60)
+    assert [file.name for file in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("writing", [True, False])
+def test_the_filter_of_every_machine_jumps_only_within_itself_and_ends_by_allowing(machine, writing):
+    steps = list(write_filter(*MACHINES[machine], writing))
+    returns = [place for place, (code, *_) in enumerate(steps) if code == RETURN]
+    assert steps[-1] == (RETURN, 0, 0, ALLOW)
+    for place, (code, if_true, if_not, _) in enumerate(steps):
+        if code != RETURN:
+            assert place + 1 + max(if_true, if_not) <= returns[-1]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_every_refused_call_has_a_number_of_its_own(place):
+    numbers = [pair[place] for pair in (*REFUSED.values(), *WRITING.values()) if pair[place] is not None]
+    assert len(numbers) == len(set(numbers))
