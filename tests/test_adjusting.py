@@ -20,7 +20,7 @@ RAMP = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
 
 @pytest.fixture(autouse=True)
 def owned(monkeypatch: pytest.MonkeyPatch) -> list[Picture]:
-    """The digests that the session brought; there is no server here to look after them."""
+    """What the session brought; there is no server here to look after them."""
     found: list[Picture] = []
     monkeypatch.setattr("components.adjusting.own", found.append)
     return found
