@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from explainers.breakdown import telling_breakdown
 from explainers.cache import Cache, Job, digest
 from explainers.errors import SelectionError
 from explainers.images import Sample
@@ -111,7 +112,7 @@ def build(
 ) -> Built:
     """Add the rows of all chunks that are not in the index yet."""
     done, total, unreadable = 0, sum(len(chunk) for chunk in chunks), list[str]()
-    with hold(store, recipe, progress) as writer:
+    with telling_breakdown("Building the index"), hold(store, recipe, progress) as writer:
         parts = compute_on_cluster(cluster) if cluster else compute_here
         for chunk, part in zip(chunks, parts(model, chunks, writer.recipe, writer.known, progress.check), strict=True):
             if part.block is not None:
