@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from components.access import ask_author, sign
-from components.plain_text import plain
+from components.plain_text import file_name, plain
 from components.telling_errors import tell_error
 from components.waiting import reading
 from explainers.errors import NotesError
@@ -82,7 +82,7 @@ def draw_history(past: Sequence[ConceptName]) -> None:
 def draw_exchange(info: ModelInfo, layers: Sequence[Layer], names: Names) -> None:
     """Offer all names of a model as CSV, and take such a file in."""
     st.download_button(
-        "Export names", write_names(list(names.values())), f"{info.name}-concepts.csv", "text/csv",
+        "Export names", write_names(list(names.values())), file_name(info.name, "-concepts.csv"), "text/csv",
         icon=":material/download:", on_click="ignore", disabled=not names,
         help="Model, layer, concept, name, author and date, as CSV.",
     )  # fmt: skip

@@ -15,7 +15,7 @@ from components.drawn_region import choose_region
 from components.figures import TOOLS, Seen, draw_heatmap
 from components.following import TICK, follow, forget, listen, wait
 from components.heatmap import View, blend, colour_table, describe, encode_png, limits, share_inside
-from components.plain_text import plain
+from components.plain_text import file_name, plain
 from components.telling_errors import tell_error
 from explainers.attribution.method import Attribution, Method, pack
 from explainers.cache import Job
@@ -204,7 +204,7 @@ def draw_downloads(seen: Seen, attribution: Attribution, method: Method, view: V
         st.download_button(
             "PNG",
             lambda: encode_png(blend(seen.crop, attribution.values, attribution.signed, view), 4),
-            f"{seen.name}-{method.name}.png",
+            file_name(seen.name, f"-{method.name}.png"),
             "image/png",
             icon=":material/download:",
             on_click="ignore",
@@ -214,7 +214,7 @@ def draw_downloads(seen: Seen, attribution: Attribution, method: Method, view: V
         st.download_button(
             "Array",
             lambda: pack(seen.crop, attribution),
-            f"{seen.name}-{method.name}.npz",
+            file_name(seen.name, f"-{method.name}.npz"),
             "application/octet-stream",
             icon=":material/download:",
             on_click="ignore",

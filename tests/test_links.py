@@ -121,7 +121,7 @@ def test_whatever_a_link_says_the_page_says_something(page: str, link: LINK):
 
 
 @pytest.mark.exhaustive
-@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(PAGES), links())
 def test_whatever_a_link_says_the_page_says_something_also_with_an_index(page: str, link: LINK):
     build_index()

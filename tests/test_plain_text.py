@@ -6,14 +6,14 @@ import ast
 import re
 from collections.abc import Iterator
 
-from components.plain_text import plain, plain_in_chart
+from components.plain_text import file_name, plain, plain_in_chart
 from explainers.graph.class_names import read_class_names
 from tests.conftest import ROOT
 from tests.hostile_names import NAMES
 
 #: The calls of Streamlit whose first text, label, help or caption is Markdown.
 READERS = re.compile(
-    "badge|button|caption|checkbox|download_button|error|expander|file_uploader|form_submit_button|header|image|info|"
+    "badge|button|chat_message|color_picker|date_input|dialog|feedback|camera_input|caption|checkbox|download_button|error|expander|file_uploader|form_submit_button|header|image|info|"
     "link_button|markdown|metric|multiselect|number_input|page_link|pills|popover|progress|radio|segmented_control|"
     "select_slider|selectbox|slider|spinner|status|subheader|success|table|tabs|text_area|text_input|title|toast|toggle|"
     "warning|write"
@@ -106,3 +106,49 @@ def test_a_plain_name_can_be_sent_is_one_line_and_keeps_its_letters() -> None:
 
 def test_class_names_with_halves_of_letters_can_be_sent() -> None:
     assert read_class_names(rb'["\ud800x", "y"]', "names.json") == ("?x", "y")
+
+
+def calls_in_code() -> Iterator[tuple[str, ast.Call]]:
+    """All calls in components and pages, with the file's name."""
+    for folder in ("components", "pages"):
+        for path in (ROOT / folder).rglob("*.py"):
+            yield from (
+                (path.name, step) for step in ast.walk(ast.parse(path.read_text())) if isinstance(step, ast.Call)
+            )
+
+
+def test_errors_are_told_in_one_place_only_and_no_text_is_sent_as_html() -> None:
+    names = [(file, ast.unparse(call.func)) for file, call in calls_in_code()]
+    assert [file for file, name in names if name.endswith(".error")] == ["telling_errors.py"]
+    assert not [file for file, name in names if name.endswith(".exception") and "st." in name]
+    assert not [file for file, call in calls_in_code() for one in call.keywords if one.arg == "unsafe_allow_html"]
+
+
+def test_what_people_take_along_is_called_by_a_file_name() -> None:
+    """The name is written out, or comes from ``file_name``."""
+    names = [call.args[2] for _, call in calls_in_code() if ast.unparse(call.func).endswith(".download_button")]
+    assert len(names) > 8
+    assert all(isinstance(name, ast.Constant) or ast.unparse(name).startswith("file_name(") for name in names)
+
+
+def test_a_file_name_has_no_folder_no_control_and_an_end() -> None:
+    hostile = (
+        "../../etc/passwd",
+        "a\\b",
+        "C:x",
+        "a\nb: c",
+        "x\r\nSet-Cookie: a",
+        "\u202egnp.exe",
+        "",
+        "...",
+        "~",
+        "a\0b",
+        "é" * 500,
+    )
+    for name in (*hostile, *NAMES):
+        made = file_name(name, "-cases.csv")
+        assert made.endswith("-cases.csv")
+        assert not re.search(r'[/\\:*?"<>|\x00-\x1f\u202e]', made)
+        assert not made.startswith((".", " ", "-"))
+        assert len(made.encode()) < 255
+    assert file_name("benign/é 7.png", "-gradcam.png") == "benign_é 7.png-gradcam.png"

@@ -12,7 +12,7 @@ from components.concepts.bars import Bar, choose_bar
 from components.concepts.links import CONCEPT, chart_key, open_view
 from components.drawn_region import choose_region
 from components.heatmap import View, blend, encode_png
-from components.plain_text import plain, plain_in_chart
+from components.plain_text import file_name, plain, plain_in_chart
 from components.scene import Scene
 from explainers.concepts.heatmaps import ConceptHeatmaps
 from explainers.concepts.relevance import ConceptRelevance
@@ -68,12 +68,12 @@ def draw_downloads(scene: Scene, found: ConceptRelevance, heatmaps: ConceptHeatm
     name = f"{scene.seen.name}-{scene.layer}"
     with st.container(horizontal=True):
         st.download_button(
-            "Table", lambda: write_table(scene, found), f"{name}.csv", "text/csv", icon=":material/download:",
+            "Table", lambda: write_table(scene, found), file_name(name, ".csv"), "text/csv", icon=":material/download:",
             on_click="ignore", key="table", help="Relevance, share and activation of every concept of the layer (CSV).",
         )  # fmt: skip
         if heatmaps:
             st.download_button(
-                "Heatmaps", lambda: write_heatmaps(scene, heatmaps), f"{name}.zip", "application/zip",
+                "Heatmaps", lambda: write_heatmaps(scene, heatmaps), file_name(name, ".zip"), "application/zip",
                 icon=":material/download:", on_click="ignore", key="heatmaps",
                 help="The picture under the heatmap of each concept shown, as PNG files in a zip.",
             )  # fmt: skip

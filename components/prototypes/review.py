@@ -12,7 +12,7 @@ import streamlit as st
 from components.access import sign
 from components.following import call_dialog, called_dialog
 from components.names import current_notes
-from components.plain_text import plain
+from components.plain_text import file_name, plain
 from components.prototypes.family import Family
 from components.prototypes.tags import draw_tag_form, draw_tags_of
 from components.telling_errors import tell_error
@@ -56,8 +56,9 @@ def draw_review(family: Family, decision: Decision) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         _draw_tag_button(notes, case, tags[case.digest])
         st.download_button(
-            "Export list", lambda: write_cases(list(cases.values()), tags), f"{family.scene.info.name}-cases.csv",
-            "text/csv", icon=":material/download:", on_click="ignore", shortcut=EXPORT_KEY,
+            "Export list", lambda: write_cases(list(cases.values()), tags),
+            file_name(family.scene.info.name, "-cases.csv"), "text/csv",
+            icon=":material/download:", on_click="ignore", shortcut=EXPORT_KEY,
             help="The cases that you have seen, with verdicts and tags, as CSV.",
         )  # fmt: skip
     draw_tags_of(notes, tags[case.digest])

@@ -10,7 +10,7 @@ import streamlit as st
 
 from components.access import ask_author, sign
 from components.names import current_notes
-from components.plain_text import plain
+from components.plain_text import file_name, plain
 from components.prototypes.family import Family
 from components.telling_errors import tell_error
 from explainers.errors import NotesError
@@ -74,7 +74,7 @@ def draw_export(family: Family, tags: Mapping[str, tuple[Tag, ...]]) -> None:
         known = " · ".join(f"**{plain(tag)}** {number:,}" for tag, number in counts.most_common())
         st.markdown(f":material/label: {known}" if known else ":material/label: No picture is tagged yet.")
         st.download_button(
-            "Export tags", lambda: write_tags(family, tags), f"{family.scene.info.name}-tags.csv", "text/csv",
+            "Export tags", lambda: write_tags(family, tags), file_name(family.scene.info.name, "-tags.csv"), "text/csv",
             icon=":material/download:", on_click="ignore", disabled=not counts,
             help="Name of the file, its digest, label, tag, author and date, as CSV.",
         )  # fmt: skip
