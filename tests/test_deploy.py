@@ -28,6 +28,7 @@ from pydicom.data import get_testdata_file
 
 from tests.conftest import ROOT, answers, find_errors, free_port, running_app
 from tests.test_browser import expect_heatmap
+from tests.test_privacy import has_heatmap, open_session
 
 DEPLOY = ROOT / "deploy"
 HEADER, PASSWORD, NOBODY = "X-Remote-User", "correct horse", 65534
@@ -261,31 +262,20 @@ def written_by(user: int, *places: Path) -> list[Path]:
     return [path for place in places for path in place.rglob("*") if path.lstat().st_uid == user]
 
 
-def test_the_app_works_as_a_user_without_rights_who_can_write_its_state_alone(tree: Path, browser: Browser) -> None:
+def test_the_app_works_as_a_user_without_rights_who_can_write_its_state_alone(tree: Path) -> None:
     port, state = free_port(), tree / "state"
     environment = {"PATH": os.environ["PATH"], "HOME": str(state), "LIGHTBOX_CACHE": str(state / "cache")}
-    command = [
-        sys.executable,
-        "-B",
-        "-m",
-        "streamlit",
-        "run",
-        "app.py",
-        "--server.headless=true",
-        f"--server.port={port}",
-    ]
+    command = [*as_nobody(), sys.executable, "-B", "-m", "streamlit", "run", "app.py"]
+    command += ["--server.headless=true", f"--server.port={port}"]
     with (tree / "log").open("w") as log:
         server = subprocess.Popen(command, cwd=tree, env=environment, stdout=log, stderr=log)
     try:
         while not answers(f"http://localhost:{port}/_stcore/health"):
             assert server.poll() is None, (tree / "log").read_text()
             time.sleep(0.1)
-        page = browser.new_page()
-        page.goto(f"http://localhost:{port}/?model=digits")
-        expect_heatmap(page)
-        page.locator("input[type=file]").first.set_input_files(get_testdata_file("CT_small.dcm", download=False))
-        expect(page.get_by_text("CT_small").first).to_be_visible()
-        page.close()
+        with open_session(f"http://localhost:{port}") as session:
+            session.run(has_heatmap)
+            session.upload("scan.dcm", Path(get_testdata_file("CT_small.dcm", download=False)).read_bytes())
     finally:
         server.terminate()
         server.wait(60)
