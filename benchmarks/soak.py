@@ -42,6 +42,9 @@ RISE = 1 / 6
 PICTURES, MODEL = "Add your images", "Model file"
 
 
+_exporting = threading.Lock()
+
+
 @dataclass
 class Held:
     """What the server and its children hold at one moment: memory in MiB, and counts."""
@@ -149,9 +152,10 @@ def draw(chance: random.Random) -> bytes:
 
 def make_network(chance: random.Random) -> bytes:
     """A model of its own."""
-    torch.manual_seed(chance.randrange(2**32))
-    layers = (nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.Conv2d(16, 32, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-    return archived(nn.Sequential(*layers, nn.Flatten(), nn.Linear(32, 4)).eval(), torch.zeros(2, 3, 64, 64))
+    with _exporting:  # torch exports one network at a time
+        torch.manual_seed(chance.randrange(2**32))
+        layers = (nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.Conv2d(16, 32, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        return archived(nn.Sequential(*layers, nn.Flatten(), nn.Linear(32, 4)).eval(), torch.zeros(2, 3, 64, 64))
 
 
 def look(server: psutil.Process, start: float) -> Held:
