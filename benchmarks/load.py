@@ -287,7 +287,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of what the people choose")
     given = parser.parse_args()
     book, memory, over = Book(), list[float](), threading.Event()
-    with tempfile.TemporaryDirectory() as name, running_app(Path(name)) as address:
+    with tempfile.TemporaryDirectory() as name, running_app(Path(name), traced=False) as address:
         server = next(child for child in psutil.Process().children() if "streamlit" in child.cmdline())
         build_index(book, address)
         sampler = threading.Thread(target=sample_memory, args=(server, memory, over))

@@ -202,7 +202,7 @@ def main() -> None:
     visits, samples, over = Visits(), list[Held](), threading.Event()
     before = set(leftovers())
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
-        with running_app(Path(name), LIGHTBOX_MEMORY=str(2**28)) as address:
+        with running_app(Path(name), traced=False, LIGHTBOX_MEMORY=str(2**28)) as address:
             server = next(child for child in psutil.Process().children() if "streamlit" in child.cmdline())
             with opened(address) as session:  # so that every model is traced and every worker is there
                 session.settle()

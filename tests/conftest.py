@@ -28,6 +28,9 @@ from explainers.settings import settings
 
 ROOT = Path(__file__).parent.parent
 
+#: Where sample models are kept between runs of tests, under names that say by which code they were traced.
+MODELS = ROOT / ".pytest_cache" / "models"
+
 expect.set_options(timeout=60_000)  # opening a model takes seconds, more on a busy machine
 
 
@@ -119,13 +122,21 @@ def bounds(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keeps what commands compute out of the user's cache, and loads a model once for all commands of a file."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LIGHTBOX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("LIGHTBOX_CACHE", str(make_cache(tmp_path_factory.mktemp("cache"))))
         patch.setattr(sample_models, "load", remember(sample_models.load))
         settings.cache_clear()
         _open_cache.cache_clear()
         yield
     settings.cache_clear()
     _open_cache.cache_clear()
+
+
+def make_cache(folder: Path) -> Path:
+    """Make a cache that is empty but for the sample models, which are traced once for all tests and runs of them."""
+    for place in (folder, MODELS):
+        place.mkdir(parents=True, exist_ok=True)
+    (folder / "models").symlink_to(MODELS)
+    return folder
 
 
 def free_port() -> int:
@@ -135,9 +146,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def running_app(folder: Path, script: str = "app.py", **settings: str) -> Iterator[str]:
-    """Run the real app, or another script, with its cache and log in a folder; gives its address."""
-    environment = os.environ | {"LIGHTBOX_CACHE": str(folder / "cache")} | settings
+def running_app(folder: Path, script: str = "app.py", *, traced: bool = True, **settings: str) -> Iterator[str]:
+    """Run the real app, or another script, with its cache and log in a folder; gives its address.
+
+    The cache is empty, but for the sample models where they are ``traced``.
+    """
+    cache = make_cache(folder / "cache") if traced else folder / "cache"
+    environment = os.environ | {"LIGHTBOX_CACHE": str(cache)} | settings
     address, server = start_app(folder / "log", environment, script)
     try:
         yield address
