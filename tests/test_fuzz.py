@@ -25,4 +25,4 @@ def test_an_input_that_does_not_end_is_a_finding(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("tests.fuzz.BUSY", 0.02)
     monkeypatch.setattr("tests.fuzz.STUCK", 2000)
     monkeypatch.setitem(targets(), "spinning", Target(b"spinning", spin))
-    assert "data=b's'" in fuzz_apart("spinning", 20)
+    assert "data=b'spinning'" in fuzz_apart("spinning", 20)
