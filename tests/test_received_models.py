@@ -295,3 +295,13 @@ def test_a_graph_that_changes_values_is_not_packed() -> None:
     node.target, node.kwargs = torch.ops.aten.relu_.default, {}
     with pytest.raises(ModelError, match="not safe to call"):
         pack(model)
+
+
+def test_a_graph_that_draws_random_numbers_is_not_packed() -> None:
+    model = export(Small().eval(), "small", Preprocessing((8, 8), 8))
+    node = next(node for node in model.program.graph.nodes if node.target == torch.ops.aten.gelu.default)
+    node.target, node.args, node.kwargs = torch.ops.aten.rrelu.default, (node.args[0], 0.1, 0.3, False), {}
+    assert calls_of(unpack(pack(model)))
+    node.args = (*node.args[:3], True)
+    with pytest.raises(ModelError, match="draws random numbers"):
+        pack(model)
