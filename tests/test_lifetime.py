@@ -214,7 +214,7 @@ def test_memory_after_many_sessions_is_that_after_one(address: str, photo: bytes
             person.add_model(network)
         wait_until_gone(address)
         resident.append(look(address)["resident"])
-    assert resident[-1] - resident[0] < len(network)
+    assert resident[-1] - resident[0] < 2 * len(network)  # what one of the three brought, as a file and as tensors
 
 
 class Stubborn:
