@@ -76,8 +76,11 @@ class Network(Subject):
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """The model's digest, and how it sees pictures."""
-        return self.info.digest, vars(self.info.preprocessing)
+        """The model's digest, whether it is one of the server's, and how it sees pictures.
+
+        What an upload's digest is, the process says that opened it: nothing of it is taken for one of the server's.
+        """
+        return self.info.digest, self.info.private, vars(self.info.preprocessing)
 
     @property
     def uploads(self) -> tuple[str, ...]:

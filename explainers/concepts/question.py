@@ -56,7 +56,7 @@ class ConceptQuestion(RuleChoice, Question[Case, R]):
 
         rules, note = self.choose_rules(about.model)
         concepts = choose_concepts(about.model, self.layer)
-        key = (about.info.digest, about.picture.digest, digest(vars(about.info.preprocessing)))
+        key = (about.info.digest, about.picture.digest, digest(about.info.private, vars(about.info.preprocessing)))
         tape = TAPES.get(key, lambda budget: record(about.model, about.tensor(), budget))
         found = self.look(about, Decision(tape, (about.target,), rules), concepts)
         return replace(found, provenance={"layer": concepts.layer.name, "note": note, **found.provenance})
