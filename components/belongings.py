@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
-from streamlit import runtime
 from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState
@@ -176,7 +175,7 @@ def find_followed(state: Mapping[Any, Any]) -> list[Job[Any]]:
 def _current() -> Belongings | None:
     """The belongings of the session that runs in this thread; None for a page that is run without a server."""
     context = get_script_run_ctx()
-    return register(context.session_id) if context and runtime.exists() else None
+    return register(context.session_id) if context and browser_sessions.is_served() else None
 
 
 def _watch() -> None:

@@ -11,15 +11,21 @@ from concurrent.futures import Future
 from typing import Any
 
 from streamlit import runtime
+from streamlit.runtime import Runtime
 from streamlit.runtime.app_session import AppSession
 
 #: How long the event loop may take to get to something, in seconds.
 PATIENCE = 30.0
 
 
+def is_served() -> bool:
+    """Whether pages are run by a server, and not one page by itself, where something stands in a server's place."""
+    return runtime.exists() and type(runtime.get_instance()) is Runtime
+
+
 def find_session(session: str) -> AppSession | None:
     """Find a session whose browser is connected."""
-    info = runtime.get_instance()._session_mgr.get_active_session_info(session) if runtime.exists() else None
+    info = runtime.get_instance()._session_mgr.get_active_session_info(session) if is_served() else None
     return info.session if info else None
 
 
