@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
-from urllib.request import HTTPCookieProcessor, build_opener, urlopen
+from urllib.request import HTTPCookieProcessor, build_opener
 
 import pytest
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from tests.conftest import running_app
-from tests.test_privacy import Session, finished, open_session, wait_until
+from tests.test_privacy import WATCHED, Session, finished, look, open_session, wait_until
 
 MIB = 2**20
-WATCHED = "tests/watched.py"
 
 
 class Sender:
@@ -88,13 +85,6 @@ def send(sender: Sender, data: bytes, place: str | None = None) -> tuple[int, st
     with suppress(BrokenPipeError, ConnectionResetError):  # refused before all of it is sent
         connection.send(body)
     return hear(connection)
-
-
-def look(address: str) -> dict[str, Any]:
-    """What uploads are alive in the server's memory."""
-    with urlopen(f"{address}/watched") as answer:
-        found: dict[str, Any] = json.load(answer)
-    return found
 
 
 def open_files(process: int) -> list[str]:

@@ -21,8 +21,7 @@ from explainers.folders import PrivateFolder
 from tests.conftest import running_app
 from tests.onnx_files import write_old
 from tests.picture_files import save
-from tests.test_arrivals import WATCHED, look
-from tests.test_privacy import Session, finished, open_session, put, wait_until
+from tests.test_privacy import WATCHED, Session, finished, look, open_session, put, wait_until
 from tests.test_sharing import has_heatmap
 
 Messages = list[ForwardMsg]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
-from urllib.request import HTTPCookieProcessor, Request, build_opener
+from typing import Any
+from urllib.request import HTTPCookieProcessor, Request, build_opener, urlopen
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from tests.victims import Victim
 
 NAME = "Doe-Jane-4711"
 IDLE = 15
+WATCHED = "tests/watched.py"
 
 
 class Session:
@@ -106,6 +109,13 @@ def put(address: str, place: str, name: str, data: bytes) -> None:
     assert opener.open(request).status == 204
 
 
+def look(address: str) -> dict[str, Any]:
+    """What uploads are alive in the server's memory."""
+    with urlopen(f"{address}/watched") as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
 def kept(address: str) -> int:
     """The number of results in memory, from the page of activity."""
     shown = figures(visit(address, lambda messages: len(figures(messages)) == 9, "activity"))
@@ -166,7 +176,7 @@ def test_an_upload_is_found_by_nobody_else_and_is_gone_when_its_session_has_ende
 
 
 def test_uploads_of_an_idle_session_are_removed_and_it_is_told(tmp_path: Path, photo: bytes) -> None:
-    with running_app(tmp_path, LIGHTBOX_IDLE=str(IDLE)) as address, open_session(address) as owner:
+    with running_app(tmp_path, WATCHED, LIGHTBOX_IDLE=str(IDLE)) as address, open_session(address) as owner:
         owner.run()
         owner.upload(f"{NAME}.png", photo)
         whole, view = owner.wish, BackMsg()
@@ -179,8 +189,7 @@ def test_uploads_of_an_idle_session_are_removed_and_it_is_told(tmp_path: Path, p
         owner.wish = whole
         owner.run()
         assert NAME in owner.told
-        before = settled(address)
-        wait_until(lambda: kept(address) < before)
+        wait_until(lambda: not look(address)["pictures"])
         owner.run(lambda messages: "Your uploads were removed" in owner.told and has_heatmap(messages))
         owner.run()
         assert NAME not in owner.told
