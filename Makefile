@@ -1,6 +1,7 @@
 # make run       set up what is missing and open the app
 # make bench     set up an environment of its own with the peers, and write benchmarks/RESULTS.md
 # make load      let twenty people click for five minutes, and print what they waited for
+# make soak      let people come, upload, share, crash and go for half an hour, and print what the server holds
 # make fuzz      read 20,000 damaged files of every kind (some minutes)
 # make test      set up what is missing, then format, lint, types, unit tests and browser tests
 # make lock      write the locks anew after a change of requirements (delete a lock for the newest of everything)
@@ -11,7 +12,7 @@ PYTHON ?= python3
 PORT ?= 8501
 BIN := .venv/bin
 
-.PHONY: run setup test test-all check fuzz bench load lock audit licences
+.PHONY: run setup test test-all check fuzz bench load soak lock audit licences
 
 run: setup
 	$(BIN)/streamlit run app.py --server.port $(PORT)
@@ -69,6 +70,9 @@ fuzz: .venv/test.done
 
 bench: .venv-bench/done
 	.venv-bench/bin/python -W ignore -m benchmarks
+
+soak: .venv/test.done
+	$(BIN)/python -m benchmarks.soak --minutes 30
 
 load: .venv/test.done
 	$(BIN)/python -m benchmarks.load --sessions 20 --seconds 300

@@ -23,7 +23,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState
 
 from components import browser_sessions, holdings, sharing
-from explainers import asking, footprint, labels, owners
+from explainers import asking, held, labels, owners
 from explainers.cache import Job
 from explainers.folders import PrivateFolder
 from explainers.images import Attachment
@@ -159,7 +159,7 @@ def settle_samples() -> None:
     with _lock:
         alone = not _remains and not any(known.contents for known in _sessions.values())
     if alone:
-        footprint.settle()
+        held.settle()
 
 
 def find_jobs(state: Mapping[Any, Any]) -> list[Job[Any]]:
@@ -194,7 +194,7 @@ def _look_after() -> None:
         _attempt(partial(_remove, left))
     if remains or any(time.monotonic() - one.awake < WAKE for one in known):
         _garbage.set()
-    if _garbage.is_set() and footprint.collect():
+    if _garbage.is_set() and held.collect():
         _garbage.clear()
     holdings.settle()
     _tell_refusals()

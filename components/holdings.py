@@ -15,7 +15,7 @@ from typing import Any
 from streamlit.runtime import get_instance
 
 from explainers.errors import LimitError
-from explainers.footprint import collect, measure
+from explainers.held import collect, measure
 from explainers.owners import Budget
 from explainers.settings import settings
 

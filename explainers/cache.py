@@ -23,6 +23,7 @@ from typing import Any, Generic, TypeVar
 from explainers.breakdown import strip
 from explainers.disk import Disk
 from explainers.errors import CancelledError
+from explainers.isolation import hearing
 from explainers.jobs import STOPPED, Passes, Progress, Task, Workers, at_hand, passes
 from explainers.owners import owner
 from explainers.results import Result
@@ -302,7 +303,7 @@ class Cache:
         counts = Passes()
         token = passes.set(counts)
         try:
-            with _working(self, progress):
+            with _working(self, progress), hearing(progress.check):  # also while a file is read
                 result = compute(progress)
             with self._lock:
                 kind = type(result).__name__

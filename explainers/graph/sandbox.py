@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass, is_dataclass
 from functools import cache
 from multiprocessing import Pipe
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from explainers import errors, records
 from explainers.confinement import CALLS, CAPABILITIES, FILES, environment
 from explainers.errors import LightboxError, ModelError
+from explainers.folders import PrivateFolder
 from explainers.owners import owner
 from explainers.proposal import Proposal
 from explainers.settings import settings
@@ -49,7 +49,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.connection, theirs = Pipe()
-        self.folder = TemporaryDirectory(prefix="lightbox-")  # of mode 0700, for what torch writes on its way
+        self.folder = PrivateFolder()  # for what torch writes on its way
         self.process = subprocess.Popen(
             [sys.executable, "-m", "explainers.graph.worker", str(theirs.fileno()), str(os.getpid())],
             pass_fds=[theirs.fileno()],
