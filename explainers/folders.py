@@ -48,6 +48,11 @@ class PrivateFolder(tempfile.TemporaryDirectory[str]):
             self.holder = FileLock(Path(self.name) / HELD, thread_local=False)  # another thread will let it go
             self.holder.acquire()
 
+    def cleanup(self) -> None:
+        """Remove the folder, and hold it no more."""
+        super().cleanup()
+        self.holder.release()
+
 
 def remove_leftovers() -> None:
     """Remove the private folders that processes of this user left when they were killed: nobody holds them.
