@@ -11,7 +11,8 @@ from explainers.graph.stored import pack
 from explainers.index import open_index
 from explainers.index.building import start
 from explainers.notes import Notes
-from tests.test_index import assert_same, draw, model
+from sample_models import digits
+from tests.test_index import assert_same, model
 from tests.victims import Victim, build_index, write_notes
 
 KILLS = 50
@@ -48,7 +49,7 @@ def rows_of(store: Path) -> list[str]:
 
 
 def test_fifty_kills_of_index_builds_lose_and_double_no_row_and_the_next_goes_on(tmp_path: Path) -> None:
-    moments, data, samples = random.Random(8), pack(model()), draw(tmp_path / "data", PICTURES)
+    moments, data, samples = random.Random(8), pack(model()), digits.samples(0, PICTURES)
     start(model(), samples, tmp_path / "whole", LAYERS).result(60)
     stores, kills, rows = 0, 0, list[str]()
     while kills < KILLS or rows:
