@@ -23,6 +23,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState
 
 from components import browser_sessions, holdings, sharing
+from components.telling_errors import tell_error
 from explainers import asking, held, labels, owners
 from explainers.cache import Job
 from explainers.folders import PrivateFolder
@@ -138,7 +139,7 @@ def use() -> None:
             known.awake = time.monotonic()
             forget_derived()
         for sentence in holdings.refusals(known.session):
-            st.error(sentence, icon=":material/upload_file:")
+            tell_error(sentence, "upload_file")
     if emptied:
         st.info(
             "Your uploads were removed, for nobody worked here for a while. Add them anew.", icon=":material/timer:"
@@ -209,7 +210,7 @@ def _attempt(act: Callable[[], object]) -> None:
         act()
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        _log.error("%s at %s:%s while looking after sessions", type(error).__name__, place.filename, place.lineno)
+        _log.critical("%s at %s:%s while looking after sessions", type(error).__name__, place.filename, place.lineno)
 
 
 def _is_over(known: Belongings) -> bool:

@@ -183,8 +183,9 @@ def check(made: Settings) -> None:
         "all persons share. Lower it, or raise the other.": made.person_bytes > made.server_bytes,
         f"The setting 'cache' is {made.cache}, which is no folder. Name a folder.": not _may_be_folder(made.cache),
         f"The setting 'notes' is {made.notes}, which cannot be a file. Name a file.": made.notes
-        and (made.notes.is_dir() or not _may_be_folder(made.notes.parent)),
-        f"The setting 'data' is {made.data}, which is no folder. Name a folder.": made.data and not made.data.is_dir(),
+        and (os.path.isdir(made.notes) or not _may_be_folder(made.notes.parent)),
+        f"The setting 'data' is {made.data}, which is no folder. Name a folder.": made.data
+        and not os.path.isdir(made.data),
         f"The setting 'user_header' is {made.user_header!r:.80}, which no header is called. Name one, such as "
         "X-Remote-User.": not HEADER.fullmatch(made.user_header),
         f"The setting 'hosts' is {made.hosts!r:.80}; names with commas between them were expected, such as "
@@ -197,5 +198,6 @@ def check(made: Settings) -> None:
 
 def _may_be_folder(path: Path) -> bool:
     """Tell whether a path is a folder, or could be made one: nothing above it is anything else."""
-    there = next((one for one in (path, *path.absolute().parents) if one.exists()), path)
-    return there.is_dir()
+    # By functions that take for absent what this user may not look at.
+    there = next((one for one in (path, *path.absolute().parents) if os.path.exists(one)), path)
+    return os.path.isdir(there)

@@ -100,13 +100,6 @@ def of_another_user(place: Path) -> Iterator[Mend]:
 
 
 @contextmanager
-def a_file(place: Path) -> Iterator[Mend]:
-    """A file where the folder should be."""
-    place.touch()
-    yield place.unlink
-
-
-@contextmanager
 def files_inside(place: Path) -> Iterator[Mend]:
     """Files where all folders in it should be."""
     place.mkdir()
@@ -121,7 +114,6 @@ HARMS = {
     without_inodes: "No space left",
     read_only: "Read-only file system",
     of_another_user: "Permission denied",
-    a_file: "Not a directory|File exists",
     files_inside: "Not a directory|File exists",
 }
 
@@ -252,8 +244,8 @@ def test_an_index_does_not_grow_beyond_what_indexes_may_take_and_one_can_be_remo
 
 @pytest.mark.exhaustive
 def test_every_page_works_over_a_folder_that_cannot_be_written(tmp_path: Path, browser: Browser) -> None:
-    (tmp_path / "file").touch()
-    with running_app(tmp_path, LIGHTBOX_CACHE=str(tmp_path / "file" / "cache")) as address:
+    place = tmp_path / "small"
+    with read_only(place), running_app(tmp_path, LIGHTBOX_CACHE=str(place)) as address:
         page = browser.new_page()
         page.set_default_timeout(60_000)
         page.goto(f"{address}/?model=digits")
@@ -288,9 +280,10 @@ def draw_activity() -> None:
 def test_activity_tells_the_trouble_with_what_to_do_and_pages_go_on_without_notes(
     tmp_path: Path, bounds: Callable[..., None]
 ) -> None:
-    (tmp_path / "file").touch()
-    bounds(cache=tmp_path / "file")
-    page = AppTest.from_function(draw_activity).run(timeout=60)
+    bounds(cache=tmp_path / "cache")
+    with files_inside(tmp_path / "cache"):
+        (tmp_path / "cache" / "notes.sqlite").mkdir()
+        page = AppTest.from_function(draw_activity).run(timeout=60)
     assert not page.exception
     told = plain_again(" ".join(one.value for one in page.warning))
     assert "notes cannot be used now" in plain_again(page.error[0].value)

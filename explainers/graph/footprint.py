@@ -40,6 +40,7 @@ def measure(
     shape: Sequence[int],
     plan: Sequence[tuple[fx.Node, Sequence[fx.Node]]],
     compute: Callable[[fx.Node, Mapping[fx.Node, Any]], Any],
+    dtype: torch.dtype = torch.float32,
 ) -> Footprint:
     """Run a program on one image without numbers, by ``Model.plan``; views of one storage count once."""
     values: dict[fx.Node, Any] = {}
@@ -47,7 +48,7 @@ def measure(
     kept = []  # without numbers they cost nothing, and no identity is given twice
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-            inputs = torch.zeros(1, *shape)
+            inputs = torch.zeros(1, *shape, dtype=dtype)
             for node, spent in plan:
                 values[node] = inputs if node.op == "placeholder" else compute(node, values)
                 kept.append(values[node])

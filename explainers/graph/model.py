@@ -119,9 +119,14 @@ class Model:
         """What the values of a pass take for one image, in bytes."""
         shape = self.info.preprocessing.channels, *self.info.preprocessing.size
         found: Footprint = self.remember(
-            "footprint", lambda: measure(shape, self.plan(frozenset(), frozenset()), self.compute)
+            "footprint", lambda: measure(shape, self.plan(frozenset(), frozenset()), self.compute, self._find_type())
         )
         return found
+
+    def _find_type(self) -> torch.dtype:
+        """The type of the weights, which that of the images is, too."""
+        weights = (constant(self.program, node) for node in self.program.graph.find_nodes(op="get_attr"))
+        return next((one.dtype for one in weights if one.is_floating_point()), torch.float32)
 
     def images_at_once(self, size: int, most: int = IMAGES_PER_PASS) -> int:
         """How many images of ``size`` bytes each go through together, IMAGES_PER_PASS at most.
