@@ -162,7 +162,7 @@ def look(server: psutil.Process, start: float) -> Held:
     """Note what the server and its children hold; a child that ends meanwhile holds nothing."""
     held = Held(time.monotonic() - start, 0, 0, 0, 0, len(leftovers()))
     for process in (server, *server.children(recursive=True)):
-        with suppress(psutil.Error):
+        with suppress(psutil.Error):  # and no child of before, whose number another has by now
             held.memory += process.memory_info().rss / 2**20
             held.threads += process.num_threads()
             held.files += process.num_fds()
@@ -172,7 +172,9 @@ def look(server: psutil.Process, start: float) -> Held:
 
 def leftovers() -> list[Path]:
     """The files of sessions, wherever a server puts them."""
-    places = (place for name in ("/dev/shm", tempfile.gettempdir()) for place in Path(name).glob("*lightbox*"))
+    places = (
+        place for name in ("/dev/shm", tempfile.gettempdir()) for place in Path(name).glob("*lightbox*/private-*")
+    )
     return [Path(folder, file) for place in places for folder, _, files in os.walk(place) for file in files]
 
 
@@ -245,7 +247,7 @@ def report(visits: Visits, samples: list[Held], flat: list[Held], end: Held, lef
     print(f"| most | {max(one.memory for one in samples):.0f} | {max(one.processes for one in samples)} | "
           f"{max(one.threads for one in samples)} | {max(one.files for one in samples)} | "
           f"{max(one.folders for one in samples)} |")  # fmt: skip
-    print(f"\n{len(left)} files left. {len(visits.errors)} errors.")
+    print(f"\n{len(left)} files left{''.join(f', {file}' for file in left)}. {len(visits.errors)} errors.")
     for error in visits.errors[:20]:
         print(f"- {error[-1500:]}")
 

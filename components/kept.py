@@ -25,7 +25,7 @@ def draw_indexes() -> None:
     indexes = list_indexes()
     if not indexes:
         return
-    st.subheader("Indexes on this server")
+    st.markdown("## Indexes on this server")
     taken = sum(one.bytes for one in indexes)
     st.caption(
         f"They take {say_size(taken)} on disk, of at most {say_size(settings().index_disk)}. When they take all of it, "

@@ -116,6 +116,7 @@ def keep_model(model: Any) -> None:
 def remove_model(name: str) -> None:
     """Remove a model that this session has accepted, and all that follows from it."""
     removed = uploaded_models().pop(name, None)
+    st.session_state.pop("chosen_model", None)
     if removed is not None and all(one.info.digest != removed.info.digest for one in uploaded_models().values()):
         disown(removed.info.digest)
 
@@ -182,7 +183,10 @@ def follow_link(names: Sequence[str], linkable: Collection[str]) -> None:
         st.session_state["chosen_model"] = linked
     elif linked and linked not in linkable:
         st.warning("The link names a model that is not here, or no longer; a sample model is shown instead.")
-    if st.session_state.get("chosen_model") not in names:
+    if (chosen := st.session_state.get("chosen_model")) not in names:
+        if chosen:
+            said = "The model that was chosen is not here any more; a sample model is shown instead."
+            st.toast(said, icon=":material/group_off:", duration="long")
         st.session_state["chosen_model"] = names[0]
 
 

@@ -237,7 +237,8 @@ def as_nobody() -> list[str]:
     """What goes before a command to run it without rights, but for reading an environment inside root's own folders."""
     found = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--no-new-privs"]
     bare = [*found, "--inh-caps=-all", "--ambient-caps=-all", "--bounding-set=-all"]
-    if subprocess.run([*bare, sys.executable, "-c", ""], capture_output=True).returncode == 0:
+    again = "import subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
+    if subprocess.run([*bare, sys.executable, "-c", again], capture_output=True).returncode == 0:
         return bare
     return [*found, *(f"--{kind}=-all,+dac_read_search" for kind in ("inh-caps", "ambient-caps", "bounding-set"))]
 

@@ -77,8 +77,7 @@ def test_a_model_is_seen_by_others_once_it_is_shared_and_until_it_is_taken_back(
 
     card.get_by_role("button", name="Take back").click()
     expect(card.get_by_role("button", name="Share with everybody on this server")).to_be_visible()
-    guest.reload()
-    expect(guest.get_by_text("The link names a model that is not here, or no longer")).to_be_visible()
+    expect(guest.get_by_text("The model that was chosen is not here any more")).to_be_visible()
     expect_heatmap(guest)
     assert not offers(guest, "thorax")
 
