@@ -150,7 +150,7 @@ def test_a_setting_that_is_no_name_ends_the_server_with_a_sentence(
 ) -> None:
     monkeypatch.setattr(events._log, "handlers", events._log.handlers)
     bounds(hosts=name)
-    with pytest.raises(SystemExit, match="error: The setting 'hosts' (names|is) "):
+    with pytest.raises(SystemExit, match=r"error: The setting 'hosts' (names|is) "):
         serve()
 
 
