@@ -253,18 +253,21 @@ def tell_work(cache: Path) -> None:
     """Print which questions took how long, on the workers' clock, of all that was computed."""
     questions()
     made = [restore(file.read_bytes()).provenance for file in cache.glob("*/*.npz")]
-    seconds = defaultdict[tuple[str, str], list[float]](list)
+    seconds = defaultdict[str, list[float]](list)
     for one in made:
-        seconds[one["question"], one.get("model", "")].append(one["seconds"])
-    print("\n| question | model | answered | seconds together | longest s |\n|---|---|---|---|---|")
-    for (question, model), each in sorted(seconds.items(), key=lambda item: -sum(item[1]))[:20]:
-        print(f"| {question} | {model} | {len(each)} | {sum(each):.1f} | {max(each):.1f} |")
+        seconds[one["question"]].append(one["seconds"])
+    print("\n| question | answered | seconds together | longest s |\n|---|---|---|---|")
+    for question, each in sorted(seconds.items(), key=lambda item: -sum(item[1])):
+        print(f"| {question} | {len(each)} | {sum(each):.1f} | {max(each):.1f} |")
 
 
 def report(book: Book, memory: list[float], activity: dict[str, int]) -> None:
     """Print what came out."""
     print("| page | view | clicks | median s | 95 % within s | longest s |\n|---|---|---|---|---|---|")
-    for (place, kind), seconds in sorted(book.seconds.items()):
+    together = defaultdict[tuple[str, str], list[float]](list)
+    for (_, kind), each in book.seconds.items():
+        together["all of these", kind] += each
+    for (place, kind), seconds in (*sorted(book.seconds.items()), *sorted(together.items())):
         seconds.sort()
         median, late = statistics.median(seconds), seconds[min(len(seconds) - 1, int(0.95 * len(seconds)))]
         print(f"| {place} | {kind} | {len(seconds)} | {median:.2f} | {late:.2f} | {seconds[-1]:.2f} |")
