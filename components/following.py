@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState
@@ -74,14 +75,9 @@ def finished(jobs: Collection[Job[Any]], words: str) -> bool:
 
     What a person does meanwhile begins the page anew all the same.
     """
-    place, seconds, said = st.empty(), PATIENCE, ""
-    while not wait(jobs, seconds):
-        seconds = TICK
-        share = sum(1.0 if job.done else job.progress for job in jobs) / len(jobs)
-        saying = f"{words} …" + (f" {share:.0%}" if share else "")
-        listen()
-        if saying != said:
-            place.progress(share, said := saying)
+    place = st.empty()
+    if not wait(jobs):
+        show_until_done(place, jobs, words)
     place.empty()
     for job in jobs:
         try:
@@ -91,6 +87,18 @@ def finished(jobs: Collection[Job[Any]], words: str) -> bool:
                 tell_error(error)
             return False
     return True
+
+
+def show_until_done(place: DeltaGenerator, jobs: Collection[Job[Any]], words: str) -> None:
+    """Show how far jobs are until they end, whenever that changes; a press meanwhile begins the page anew."""
+    said = ""
+    while not all(job.done for job in jobs):
+        share = sum(1.0 if job.done else job.progress for job in jobs) / len(jobs)
+        saying = f"{words} …" + (f" {share:.0%}" if share else "")
+        if saying != said:
+            place.progress(share, said := saying)
+        listen()
+        wait(jobs, TICK)
 
 
 def answer(view: str, question: Question[A, R], about: A, words: str) -> R:
@@ -104,9 +112,7 @@ def answer(view: str, question: Question[A, R], about: A, words: str) -> R:
         with place.container():
             bar = st.empty()
             st.button("Stop", icon=":material/stop:", key=f"stop-{view}", on_click=job.cancel)
-        while not job.done:
-            bar.progress(job.progress, f"{words} …")
-            wait([job], TICK)
+        show_until_done(bar, [job], words)
         place.empty()
     try:
         return job.result()
