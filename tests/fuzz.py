@@ -174,7 +174,7 @@ def fuzz(name: str, count: int, start: int = 0, begin: Callable[[bytes], object]
     def check(data: bytes) -> None:
         begin(data)
         told = answer(target, data)
-        assert told.endswith(".")
+        assert told.endswith((".", "?"))
         assert told.isprintable()
 
     check()
