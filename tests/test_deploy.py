@@ -263,6 +263,7 @@ def written_by(user: int, *places: Path) -> list[Path]:
     return [path for place in places for path in place.rglob("*") if path.lstat().st_uid == user]
 
 
+@pytest.mark.exhaustive
 def test_the_app_works_as_a_user_without_rights_who_can_write_its_state_alone(tree: Path) -> None:
     port, state = free_port(), tree / "state"
     environment = {"PATH": os.environ["PATH"], "HOME": str(state), "LIGHTBOX_CACHE": str(state / "cache")}

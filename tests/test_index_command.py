@@ -67,6 +67,7 @@ def values(index: Index) -> dict[str, np.ndarray]:
     return {name: column[order] for name, column in {**columns, **relevances, **activations}.items()}
 
 
+@pytest.mark.exhaustive  # test_kills does so fifty times, without a command
 def test_a_build_killed_at_random_moments_ends_with_the_rows_of_one_that_was_not(
     model_file: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

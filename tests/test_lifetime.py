@@ -204,6 +204,7 @@ def test_what_was_shared_is_gone_with_its_owner_though_somebody_looks_at_it(addr
         wait_until_gone(address)
 
 
+@pytest.mark.exhaustive
 def test_memory_after_many_sessions_is_that_after_one(address: str, photo: bytes, network: bytes) -> None:
     resident = []
     for _ in range(4):

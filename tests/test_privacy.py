@@ -26,7 +26,7 @@ from tests.test_sharing import figures, has_heatmap, visit
 from tests.victims import Victim
 
 NAME = "Doe-Jane-4711"
-IDLE = 15
+IDLE = 10
 WATCHED = "tests/watched.py"
 
 
