@@ -137,6 +137,7 @@ def in_parts(sender: Sender, data: bytes) -> tuple[int, str]:
 def test_what_is_too_much_is_refused_with_a_sentence_that_the_page_shows(
     address: str, how: Callable[[Sender, bytes], tuple[int, str]]
 ) -> None:
+    wait_until(lambda: is_empty(address))
     with open_session(address) as session:
         sender = Sender(session)
         place = sender.ask_place()
@@ -159,6 +160,7 @@ def test_what_is_too_much_is_refused_with_a_sentence_that_the_page_shows(
 
 
 def test_all_together_hold_no_more_than_the_server_may(address: str) -> None:
+    wait_until(lambda: is_empty(address))
     with open_session(address) as one, open_session(address) as other:
         assert send(Sender(one), b"x" * 7 * MIB)[0] == 204
         status, sentence = send(Sender(other), b"x" * 7 * MIB)

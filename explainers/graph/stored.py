@@ -37,6 +37,11 @@ from explainers.settings import settings
 #: The kinds of constants among a call's arguments that JSON does not have, by how they are called.
 CONSTANTS = (torch.dtype, torch.layout, torch.memory_format, torch.device)
 
+#: What reading a description raises that is none; the syntax is that of the code that torch makes of a graph.
+MALFORMED = (
+    LookupError, TypeError, ValueError, AttributeError, ArithmeticError, SafetensorError, RuntimeError, SyntaxError,
+)  # fmt: skip
+
 #: What nodes do; names of nodes and paths of tensors; digests.
 OPERATIONS = ("placeholder", "get_attr", "call_function", "output")
 NAME, PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,500}"), re.compile(r"\w+(\.\w+){0,50}")
@@ -70,7 +75,7 @@ def unpack(data: bytes) -> Model:
         program = fx.GraphModule(tensors, build(description["nodes"], tensors))
         info = restore_info(description["info"], {node.name for node in program.graph.nodes})
         return Model(info, program.requires_grad_(False))
-    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, SafetensorError, RuntimeError) as error:
+    except MALFORMED as error:
         raise ModelError("These bytes do not hold a model of this version. Open the model's own file again.") from error
 
 
