@@ -50,3 +50,11 @@ class SettingError(LightboxError):
 
 class CancelledError(LightboxError):
     """A computation that was stopped on request."""
+
+
+def revive(name: object, message: object) -> LightboxError | None:
+    """Make the error that another process names; None for what is none of this tree or says nothing."""
+    kind = globals().get(str(name))
+    if isinstance(kind, type) and issubclass(kind, LightboxError) and isinstance(message, str):
+        return kind(message)
+    return None

@@ -34,7 +34,9 @@ def measure(content: Picture | Attachment | Model) -> Iterator[tuple[Any, int]]:
                 whole = find_whole(pixels)
                 yield whole, whole.nbytes
     else:
-        yield content.program, count_tensors(content)
+        from explainers.graph.model import count_stored
+
+        yield content.program, count_stored(content.tensors)
 
 
 def find_whole(pixels: np.ndarray) -> np.ndarray:
@@ -42,15 +44,6 @@ def find_whole(pixels: np.ndarray) -> np.ndarray:
     while isinstance(pixels.base, np.ndarray):
         pixels = pixels.base
     return pixels
-
-
-def count_tensors(model: Model) -> int:
-    """The bytes of all weights and buffers of a model, those that several share once."""
-    from explainers.graph.model import constant
-
-    program = model.program
-    storages = [constant(program, node).untyped_storage() for node in program.graph.find_nodes(op="get_attr")]
-    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def collect(soon: bool = False) -> bool:

@@ -26,9 +26,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from explainers import errors
 from explainers.confinement import environment
-from explainers.errors import LightboxError
+from explainers.errors import LightboxError, revive
 from explainers.owners import owner
 from explainers.settings import settings
 
@@ -51,6 +50,9 @@ SINGLE = {
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "MALLOC_ARENA_MAX": "1",  # each of many threads would take of the room that a process may have
 }
+
+#: The folder of those who need none of their own.
+NOWHERE = "/nonexistent"
 
 #: What is called while this thread waits for a file.
 _waiting: ContextVar[Callable[[], object]] = ContextVar("waiting", default=lambda: None)
@@ -190,7 +192,7 @@ class Zygote:
             [sys.executable, "-m", "explainers.zygote", str(theirs.fileno()), module],
             pass_fds=[theirs.fileno()],
             cwd=Path(__file__).parents[1],
-            env=environment("/nonexistent") | SINGLE,  # it needs no folder of its own
+            env=environment(NOWHERE) | SINGLE,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # what a file makes a decoder say may hold what is in the file
@@ -250,8 +252,7 @@ class Child:
         finally:
             os.close(file)
         if isinstance(answer.value, dict) and "error" in answer.value:
-            kind = getattr(errors, str(answer.value["error"]), None)
-            raise kind(answer.value["message"]) if kind else job.broken()
+            raise revive(answer.value["error"], answer.value.get("message")) or job.broken()
         return answer
 
     def go_on(self) -> None:
@@ -297,7 +298,7 @@ def _shared(theirs: socket.socket, job: Job) -> Iterator[list[int]]:
         "arguments": job.arguments,
         "memory": bounds.picture_memory,
         "seconds": bounds.picture_seconds,
-        "settings": {name: text for name, text in os.environ.items() if name.startswith("LIGHTBOX_")},
+        "settings": {name: text for name, text in environment(NOWHERE).items() if name.startswith("LIGHTBOX_")},
     }
     files = [json.dumps(request).encode(), *job.files]
     made = [share(file) if isinstance(file, bytes) else os.dup(file) for file in files]

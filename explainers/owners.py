@@ -54,11 +54,6 @@ class Budget:
             if self._held[of] <= 0:
                 del self._held[of]
 
-    def forget(self, of: str) -> None:
-        """Give back all that an owner holds."""
-        with self._lock:
-            self._held.pop(of, None)
-
     def held(self, of: str | None = None) -> int:
         """How much an owner holds, or None for all together."""
         with self._lock:

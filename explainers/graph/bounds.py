@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, fx
@@ -17,23 +18,32 @@ from explainers.graph.checkpoint import telling
 from explainers.graph.model import Model
 from explainers.settings import settings
 
+N = TypeVar("N")
+
 #: Sizes of the batches whose values are compared.
 ONE, MANY = 1, 16
 
 
-class Measurement(fx.Interpreter):
-    """A run without numbers that notes how many bytes each value would take."""
+class Observation(fx.Interpreter, Generic[N]):
+    """A run that notes something of each value."""
 
-    def __init__(self, program: fx.GraphModule) -> None:
+    def __init__(self, program: fx.GraphModule, note: Callable[[Any], N]) -> None:
         super().__init__(program)
-        self.sizes: dict[fx.Node, int] = {}
+        self.note, self.noted = note, dict[fx.Node, N]()
 
     def run_node(self, node: fx.Node) -> Any:
-        """Run one call, and measure what it gives."""
+        """Run one call, and note what is wanted of what it gives."""
         found = super().run_node(node)
-        several = found if isinstance(found, list | tuple) else [found]
-        self.sizes[node] = sum(one.numel() * one.element_size() for one in several if isinstance(one, Tensor))
+        self.noted[node] = self.note(found)
         return found
+
+
+def observe(program: fx.GraphModule, shape: Sequence[int], note: Callable[[Any], N]) -> dict[fx.Node, N]:
+    """Run a program without numbers on images of a shape, and note something of each value."""
+    observation = Observation(program, note)
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        observation.run(torch.zeros(*shape))
+    return observation.noted
 
 
 def check_memory(model: Model) -> None:
@@ -61,7 +71,11 @@ def check_memory(model: Model) -> None:
 
 def measure(model: Model, count: int) -> dict[fx.Node, int]:
     """The bytes of every value for a batch of ``count`` images."""
-    measurement = Measurement(model.program)
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        measurement.run(torch.zeros(count, model.info.preprocessing.channels, *model.info.preprocessing.size))
-    return measurement.sizes
+    steps = model.info.preprocessing
+    return observe(model.program, (count, steps.channels, *steps.size), count_bytes)
+
+
+def count_bytes(found: Any) -> int:
+    """The bytes of a value, of all where there are several."""
+    several = found if isinstance(found, list | tuple) else [found]
+    return sum(one.numel() * one.element_size() for one in several if isinstance(one, Tensor))

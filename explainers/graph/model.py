@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from typing import Any
@@ -125,8 +125,7 @@ class Model:
 
     def _find_type(self) -> torch.dtype:
         """The type of the weights, which that of the images is, too."""
-        weights = (constant(self.program, node) for node in self.program.graph.find_nodes(op="get_attr"))
-        return next((one.dtype for one in weights if one.is_floating_point()), torch.float32)
+        return next((one.dtype for one in self.tensors if one.is_floating_point()), torch.float32)
 
     def images_at_once(self, size: int, most: int = IMAGES_PER_PASS) -> int:
         """How many images of ``size`` bytes each go through together, IMAGES_PER_PASS at most.
@@ -169,7 +168,12 @@ class Model:
         return found
 
     def _find_constants(self) -> frozenset[int]:
-        return frozenset(id(constant(self.program, node)) for node in self.program.graph.find_nodes(op="get_attr"))
+        return frozenset(map(id, self.tensors))
+
+    @property
+    def tensors(self) -> Iterator[Tensor]:
+        """The weights and buffers that the program reads."""
+        return (constant(self.program, node) for node in self.program.graph.find_nodes(op="get_attr"))
 
     def plan(self, given: frozenset[str], keep: frozenset[str]) -> Plan:
         """List the nodes that a run from ``given`` needs, in order, each with the values that are spent after it."""
@@ -239,6 +243,12 @@ def constant(program: fx.GraphModule, node: fx.Node) -> Tensor:
     found: Any = reduce(getattr, str(node.target).split("."), program)
     assert isinstance(found, Tensor)
     return found
+
+
+def count_stored(tensors: Iterable[Tensor]) -> int:
+    """The bytes of all tensors together; views of one storage count once."""
+    storages = (tensor.untyped_storage() for tensor in tensors)
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def score(

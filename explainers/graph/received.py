@@ -5,31 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, fx
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import Tensor
 
 from explainers.errors import ModelError
-from explainers.graph.bounds import check_memory
+from explainers.graph.bounds import check_memory, observe
 from explainers.graph.checkpoint import telling
 from explainers.graph.model import Model
 from explainers.graph.stored import unpack
 
 #: The most images for which shapes may be given: files of some kinds are traced for a million.
 IMAGES = 2**20
-
-
-class Rerun(fx.Interpreter):
-    """A run without numbers that finds anew what each value is like."""
-
-    def __init__(self, program: fx.GraphModule) -> None:
-        super().__init__(program)
-        self.found: dict[fx.Node, Any] = {}
-
-    def run_node(self, node: fx.Node) -> Any:
-        """Run one call, and note shape and type of what it gives."""
-        found = super().run_node(node)
-        self.found[node] = describe(found)
-        return found
 
 
 def describe(found: Any) -> Any:
@@ -57,14 +42,9 @@ def receive(data: bytes) -> Model:
     if not isinstance(value, Tensor) or value.shape[1:] != (steps.channels, *steps.size) or len(value) > IMAGES:
         raise ModelError(f"The model {model.info.name} takes other images than its preprocessing makes.")
     check_memory(model)
-    advice, again = "Export or save it for float32 images of this size.", Rerun(model.program)
-    with (
-        telling(f"The model {model.info.name} cannot be run", advice),
-        FakeTensorMode(allow_non_fake_inputs=True),
-        torch.no_grad(),
-    ):
-        again.run(torch.zeros(value.shape))
-    for node, found in again.found.items():
+    with telling(f"The model {model.info.name} cannot be run", "Export or save it for float32 images of this size."):
+        described = observe(model.program, value.shape, describe)
+    for node, found in described.items():
         if node.op != "output":
             node.meta["val"] = without_numbers(found)
     check_shapes(model)

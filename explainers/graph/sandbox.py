@@ -21,9 +21,9 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from explainers import errors, records
+from explainers import records
 from explainers.confinement import CALLS, CAPABILITIES, FILES, environment
-from explainers.errors import LightboxError, ModelError
+from explainers.errors import ModelError, revive
 from explainers.folders import PrivateFolder
 from explainers.owners import owner
 from explainers.proposal import Proposal
@@ -269,10 +269,9 @@ def read_outcome(described: bytes) -> dict[str, Any]:
         raise ModelError(DAMAGED)
     if "error" not in outcome:
         return outcome
-    kind, message = getattr(errors, str(outcome["error"]), None), outcome.get("message")
-    if not (isinstance(kind, type) and issubclass(kind, LightboxError) and isinstance(message, str)):
-        raise ModelError(DAMAGED)
-    raise kind(message[:MESSAGE].encode(errors="replace").decode())
+    message = outcome.get("message")
+    told = message[:MESSAGE].encode(errors="replace").decode() if isinstance(message, str) else None
+    raise revive(outcome["error"], told) or ModelError(DAMAGED)
 
 
 def last_words(code: int) -> str:

@@ -17,11 +17,11 @@ from explainers.errors import SelectionError
 from explainers.images import Sample
 from explainers.index.loading import load, run_ahead
 from explainers.index.recipe import Recipe
+from explainers.index.room import place
 from explainers.index.samples import write_sample
 from explainers.index.store import Part, hold, require_recipe
 from explainers.jobs import Progress
 from explainers.results import Result
-from explainers.settings import settings
 from explainers.under_way import computing
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _open_builds() -> Cache:
 
 def default_store(recipe: Recipe, references: str) -> Path:
     """Where this server keeps the index of a model's public reference set, by the set's name."""
-    return settings().cache / "indexes" / digest(recipe.plain, references)
+    return place() / digest(recipe.plain, references)
 
 
 def find_store(model: Model, layers: Sequence[str], references: str) -> Path:

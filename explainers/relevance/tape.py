@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, fx
 
 from explainers.errors import SelectionError
-from explainers.graph.model import Model, constant
+from explainers.graph.model import Model, constant, count_stored
 from explainers.memory import PASS_MEMORY
 from explainers.relevance.convolutions import CONVOLUTION, Kernel
 
@@ -42,8 +42,7 @@ class Tape:
     def bytes(self) -> int:
         """The memory that the tape holds at this moment, in bytes; views of one storage count once."""
         values = [*self.kept.values(), *self.derived.copy().values()]
-        storages = {value.untyped_storage() for value in values if isinstance(value, Tensor)}
-        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+        return count_stored(value for value in values if isinstance(value, Tensor))
 
     @property
     def output(self) -> Float[Tensor, "batch *output"]:
@@ -89,7 +88,7 @@ def record(model: Model, inputs: Float[Tensor, "batch channel height width"], bu
 
     with torch.no_grad(), PASS_MEMORY.hold(model.footprint.total * len(inputs)):
         kept: dict[str, Any] = model.run(
-            inputs.contiguous(memory_format=torch.channels_last),
+            inputs,
             keep=frozenset(node.name for node in nodes),
             operators={CONVOLUTION: convolve},
         )[1]
